@@ -1,0 +1,80 @@
+"""policy.json: the manifest that makes a folder an artifact."""
+
+from typing import Any
+
+from pydantic import Field
+
+from policy_api.base import SHA256, ApiModel, Metric, Time
+from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict, Recipe
+
+MANIFEST = "policy.json"
+CLAIM = ".claim.json"
+SCHEMA_VERSION = 1
+
+
+class ManifestFile(ApiModel):
+    """One file of the artifact."""
+
+    path: str = Field(description="Relative to the artifact's folder, with forward slashes.")
+    sha256: str = Field(pattern=SHA256, description="Its checksum.")
+    bytes: int = Field(ge=0, description="Its size.")
+
+
+class ManifestData(ApiModel):
+    """One data input that was used."""
+
+    name: str = Field(description="Name of the input.")
+    uri: str = Field(description="Where it came from.")
+    sha256: str = Field(pattern=SHA256, description="Checksum of the whole file.")
+    rows: int = Field(ge=0, description="Rows that were used.")
+
+
+class Generation(ApiModel):
+    """How the server asks the model for an answer."""
+
+    max_new_tokens: int = Field(default=256, ge=1, description="Longest answer, in tokens.")
+    temperature: float = Field(default=0.0, ge=0, description="0: greedy.")
+    prompt_template: str | None = Field(
+        default=None,
+        description=(
+            "Text with {prompt}; unset: the tokenizer's chat template with one user message."
+        ),
+    )
+
+
+class ParentArtifact(ApiModel):
+    """The version that training started from."""
+
+    policy: str = Field(description="Its policy.")
+    version: int = Field(ge=1, description="Its number.")
+    sha256: str = Field(pattern=SHA256, description="Checksum of its policy.json.")
+
+
+class PolicyManifest(ApiModel):
+    """policy.json, written last and atomically: a folder without it is no artifact."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this shape.")
+    policy: str = Field(description="The policy's name.")
+    version: int = Field(ge=1, description="Its number.")
+    tag: str | None = Field(default=None, description="Experiment label.")
+    recipe: Recipe = Field(description="How it was trained.")
+    seed: int = Field(description="Seed of everything that was random.")
+    created_at: Time = Field(description="When it was written.")
+    training: dict[str, str] = Field(description="namespace, name, uid of the PolicyTraining.")
+    parent: ParentArtifact | None = Field(default=None, description="What it started from.")
+    base_model: str | None = Field(default=None, description="Hub id or path it started from.")
+    config: dict[str, Any] = Field(description="The run's whole config, as JSON.")
+    config_sha256: str = Field(pattern=SHA256, description="Checksum of the config's JSON.")
+    data: tuple[ManifestData, ...] = Field(description="Data that was used.")
+    metrics: tuple[Metric, ...] = Field(description="Final metrics.")
+    exit_criteria: tuple[CriterionVerdict, ...] = Field(description="Verdicts.")
+    packages: dict[str, str] = Field(description="Versions of the packages that trained it.")
+    trainer_image: str | None = Field(default=None, description="Image that trained it.")
+    kind: str = Field(default="CausalLM", description="What the server loads it as.")
+    answer_schema: AnswerSchema = Field(
+        default_factory=AnswerSchema, description="What a valid answer looks like."
+    )
+    generation: Generation = Field(
+        default_factory=Generation, description="How answers are generated."
+    )
+    files: tuple[ManifestFile, ...] = Field(description="Every other file of the folder.")

@@ -1,0 +1,123 @@
+"""What every shape of the API shares: camelCase on the wire, no unknown fields, CEL rules."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+def rfc3339(value: datetime) -> str:
+    """Format a time as Kubernetes does: UTC, whole seconds, `Z`."""
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+
+
+class ApiModel(BaseModel):
+    """A part of a resource: snake_case here, camelCase in YAML, unknown fields refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        # A model's docstring is its field's description in `kubectl explain`.
+        use_attribute_docstrings=False,
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form that the API server stores: camelCase, no nulls."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def rule(expression: str, message: str, **extra: str) -> dict[str, str]:
+    """Build one entry of `x-kubernetes-validations`.
+
+    Args:
+        expression: CEL over `self` (and `oldSelf` for a transition rule).
+        message: The sentence that the user reads; it says what to change.
+        extra: `fieldPath`, `reason`, `messageExpression`.
+    """
+    return {"rule": expression, "message": message, **extra}
+
+
+def rules(*items: dict[str, str]) -> ConfigDict:
+    """Return a model config that carries CEL rules for the model's own schema."""
+    extra: dict[str, Any] = {"x-kubernetes-validations": list(items)}
+    return ConfigDict(json_schema_extra=extra)
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """Return the schema extras of a list that server-side apply merges by `keys`."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+def immutable(fields: Sequence[str], noun: str) -> list[dict[str, str]]:
+    """Return transition rules: each of these fields keeps what it was created with.
+
+    An optional field must stay absent or stay equal, since `oldSelf.x` of an absent x is an error.
+    """
+    return [
+        rule(
+            f"has(self.{name}) == has(oldSelf.{name}) && "
+            f"(!has(self.{name}) || self.{name} == oldSelf.{name})",
+            f"{name} can't be changed after creation: create a new {noun}",
+        )
+        for name in fields
+    ]
+
+
+class Condition(ApiModel):
+    """A `metav1.Condition`."""
+
+    type: str = Field(max_length=316, description="What the condition is about, in CamelCase.")
+    status: str = Field(
+        description="True, False or Unknown.",
+        json_schema_extra={"enum": ["True", "False", "Unknown"]},
+    )
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="The metadata.generation that this was judged for."
+    )
+    last_transition_time: Time = Field(description="When the status last changed.")
+    reason: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="Why, as one CamelCase word for tools.",
+    )
+    message: str = Field(default="", max_length=32768, description="Why, as a sentence.")
+
+
+CONDITIONS_EXTRA = list_map("type")
+
+
+class Metric(ApiModel):
+    """One reported number, with its interval where the trainer could state one."""
+
+    name: str = Field(min_length=1, max_length=63, description="Name of the metric, snake_case.")
+    value: float = Field(description="The observed value.")
+    low: float | None = Field(default=None, description="Lower end of the 95 % interval.")
+    high: float | None = Field(default=None, description="Upper end of the 95 % interval.")
+    step: int | None = Field(default=None, ge=0, description="Training step of the observation.")
+
+
+class ObjectMeta(BaseModel):
+    """The part of `metav1.ObjectMeta` that decisions read."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel)
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)

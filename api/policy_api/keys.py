@@ -1,0 +1,84 @@
+"""Every label, annotation, reason and metric name that a user may grep, each written once."""
+
+from typing import Final
+
+GROUP: Final = "policyops.dev"
+API_VERSION: Final = "v1alpha1"
+GROUP_VERSION: Final = f"{GROUP}/{API_VERSION}"
+FIELD_MANAGER: Final = "policy-operator"
+AUDIENCE: Final = GROUP  # of the projected token with which a trainer reports
+
+# Labels on everything that the operator creates.
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_POLICY: Final = f"{GROUP}/policy"
+LABEL_VERSION: Final = f"{GROUP}/version"
+LABEL_TRAINING: Final = f"{GROUP}/training"
+LABEL_DEPLOYMENT: Final = f"{GROUP}/deployment"
+LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
+LABEL_LEADER: Final = f"{GROUP}/leader"
+LABEL_RULES: Final = f"{GROUP}/prometheus-rules"
+
+# Annotations: a person's word on a PolicyDeployment.
+ANNOTATION_ABORT: Final = f"{GROUP}/abort"
+ANNOTATION_RETRY: Final = f"{GROUP}/retry"
+
+# Labels on a rendered alert, which Alertmanager sends back.
+ALERT_LABEL_NAMESPACE: Final = "policyops_namespace"
+ALERT_LABEL_DEPLOYMENT: Final = "policyops_deployment"
+ALERT_LABEL_ALERT: Final = "policyops_alert"
+ALERT_LABEL_VERSION: Final = "version"
+
+# Conditions of a PolicyTraining.
+COND_RUNNING: Final = "Running"
+COND_SUSPENDED: Final = "Suspended"
+COND_SUCCEEDED: Final = "Succeeded"
+
+# Conditions of a PolicyVersion.
+COND_ACCEPTED: Final = "Accepted"
+COND_SERVING: Final = "Serving"
+COND_REJECTED: Final = "Rejected"
+
+# Conditions of a PolicyDeployment.
+COND_READY: Final = "Ready"
+COND_PROGRESSING: Final = "Progressing"
+COND_DEGRADED: Final = "Degraded"
+COND_MONITORING: Final = "MonitoringAvailable"
+
+# Exit codes of the trainer's PID 1 (sysexits.h where it has a word for it).
+EXIT_SUCCEEDED: Final = 0
+EXIT_DATA_INVALID: Final = 65
+EXIT_TRAINER_FAILED: Final = 70
+EXIT_PREEMPTED: Final = 75
+EXIT_CONFIG_INVALID: Final = 78
+EXIT_OUT_OF_MEMORY: Final = 137
+
+# Paths inside a trainer or server pod.
+RUN_DIR: Final = "/etc/policyops/run"
+RUN_FILE: Final = "run.json"
+CA_FILE: Final = "ca.crt"
+TOKEN_DIR: Final = "/var/run/secrets/policyops"  # noqa: S105 - a path
+TOKEN_FILE: Final = "token"  # noqa: S105 - a file name
+PVC_ROOT: Final = "/var/lib/policyops/pvc"
+CONFIGMAP_ROOT: Final = "/var/lib/policyops/configmap"
+TERMINATION_LOG: Final = "/dev/termination-log"
+TERMINATION_LIMIT: Final = 4096  # bytes; the kubelet cuts a longer message
+
+# The role under which a request reached a server; the HTTPRoute sets it for each backend.
+ROLE_HEADER: Final = "x-policyops-role"
+ROLE_STABLE: Final = "stable"
+ROLE_CANDIDATE: Final = "candidate"
+ROLE_DIRECT: Final = "direct"  # not through the route
+
+# Metrics of the policy server; labels policy, version, role.
+METRIC_DECISIONS: Final = "policyops_decisions_total"
+METRIC_DECISION_ERRORS: Final = "policyops_decision_errors_total"
+METRIC_DECISION_SECONDS: Final = "policyops_decision_seconds"
+
+# Metrics of the operator.
+METRIC_QUEUE_DEPTH: Final = "policyops_queue_depth"
+METRIC_RECONCILE_SECONDS: Final = "policyops_reconcile_seconds"
+METRIC_RECONCILE_ERRORS: Final = "policyops_reconcile_errors_total"
+METRIC_LAST_EVENT_AGE: Final = "policyops_last_event_age_seconds"
+METRIC_API_CALLS: Final = "policyops_api_calls_total"
+METRIC_ALERTS_RECEIVED: Final = "policyops_alerts_received_total"
+METRIC_LEADER: Final = "policyops_leader"

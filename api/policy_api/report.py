@@ -1,0 +1,130 @@
+"""What a trainer tells the operator: progress while it runs, a report when it ends."""
+
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from policy_api.base import ApiModel, Metric
+from policy_api.keys import (
+    EXIT_CONFIG_INVALID,
+    EXIT_DATA_INVALID,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_PREEMPTED,
+    EXIT_SUCCEEDED,
+    EXIT_TRAINER_FAILED,
+    TERMINATION_LIMIT,
+)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "Completed"
+    PREEMPTED = "Preempted"
+    DATA_INVALID = "DataInvalid"
+    CONFIG_INVALID = "ConfigInvalid"
+    OUT_OF_MEMORY = "OutOfMemory"
+    TRAINER_FAILED = "TrainerFailed"
+
+
+EXIT_CODES: dict[Outcome, int] = {
+    Outcome.COMPLETED: EXIT_SUCCEEDED,
+    Outcome.PREEMPTED: EXIT_PREEMPTED,
+    Outcome.DATA_INVALID: EXIT_DATA_INVALID,
+    Outcome.CONFIG_INVALID: EXIT_CONFIG_INVALID,
+    Outcome.OUT_OF_MEMORY: EXIT_OUT_OF_MEMORY,
+    Outcome.TRAINER_FAILED: EXIT_TRAINER_FAILED,
+}
+
+
+class ReportedArtifact(ApiModel):
+    """The artifact that the attempt wrote."""
+
+    uri: str = Field(description="Public URI of its folder.")
+    sha256: str = Field(description="Checksum of its policy.json.")
+    version: int = Field(ge=1, description="The number whose folder the trainer claimed.")
+
+
+class TrainingReport(ApiModel):
+    """The termination message of one trainer pod: JSON of at most 4,096 bytes."""
+
+    outcome: Outcome = Field(description="How the attempt ended.")
+    message: str = Field(default="", description="A sentence: what went wrong and what to change.")
+    field: str | None = Field(default=None, description="The spec field or data row at fault.")
+    step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
+    max_steps: int | None = Field(default=None, ge=0, description="Optimizer steps in all.")
+    resumed_from_step: int | None = Field(
+        default=None, ge=0, description="Step of the checkpoint that the attempt started from."
+    )
+    metrics: tuple[Metric, ...] = Field(default=(), description="Final metrics (rank 0).")
+    artifact: ReportedArtifact | None = Field(default=None, description="What rank 0 wrote.")
+
+    def encode(self) -> str:
+        """Return the JSON; what does not fit is cut: first the message's end, then last metrics."""
+        report = self
+        while len(text := json.dumps(report.to_wire(), separators=(",", ":")).encode()) > (
+            TERMINATION_LIMIT
+        ):
+            excess = len(text) - TERMINATION_LIMIT
+            if len(report.message) > 200:  # noqa: PLR2004 - a sentence that still says what is wrong
+                keep = max(200, len(report.message) - excess - 1)
+                report = report.model_copy(update={"message": report.message[:keep]})
+            else:
+                report = report.model_copy(update={"metrics": report.metrics[:-1]})
+        return text.decode()
+
+
+def decode(text: str) -> TrainingReport | None:
+    """Read a termination message; None when it is not a report (e.g. written by the kubelet)."""
+    try:
+        return TrainingReport.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+class _Lenient(BaseModel):
+    """KEP-2779 belongs to others: fields that we do not know are ignored."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
+
+
+class ReportedMetric(_Lenient):
+    """One metric of a progress report; KEP-2779 sends its value as a string."""
+
+    name: str
+    value: float
+
+
+class TrainerStatus(_Lenient):
+    """The body's `trainerStatus` of Kubeflow Trainer's KEP-2779."""
+
+    progress_percentage: int | None = Field(default=None, ge=0, le=100)
+    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
+    metrics: tuple[ReportedMetric, ...] = ()
+    last_updated_time: datetime | None = None
+
+
+class ProgressReport(_Lenient):
+    """The body of a progress POST."""
+
+    trainer_status: TrainerStatus
+
+
+def parse_progress(body: bytes) -> ProgressReport:
+    """Read a progress POST.
+
+    Raises:
+        ValueError: the body is not a KEP-2779 report; the sentence says why.
+    """
+    try:
+        return ProgressReport.model_validate_json(body)
+    except ValidationError as error:
+        first: dict[str, Any] = dict(error.errors()[0])
+        where = ".".join(str(p) for p in first["loc"]) or "body"
+        raise ValueError(f"{where}: {first['msg']}") from error
