@@ -22,11 +22,16 @@ LABEL_RULES: Final = f"{GROUP}/prometheus-rules"
 ANNOTATION_ABORT: Final = f"{GROUP}/abort"
 ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 
+# Annotations on what the operator makes.
+ANNOTATION_APPLIED: Final = f"{GROUP}/applied"  # checksum of the manifest as applied
+ANNOTATION_ROLLBACK: Final = f"{GROUP}/rollback"  # on the HTTPRoute: why its weights went back
+
 # Labels on a rendered alert, which Alertmanager sends back.
 ALERT_LABEL_NAMESPACE: Final = "policyops_namespace"
 ALERT_LABEL_DEPLOYMENT: Final = "policyops_deployment"
 ALERT_LABEL_ALERT: Final = "policyops_alert"
 ALERT_LABEL_VERSION: Final = "version"
+ALERT_ANNOTATION_RULES: Final = "policyops_rules"  # checksum of the rule group
 
 # Conditions of a PolicyTraining.
 COND_RUNNING: Final = "Running"

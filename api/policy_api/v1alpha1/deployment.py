@@ -242,6 +242,10 @@ class CandidateStatus(ApiModel):
     step_index: int = Field(ge=-1, description="Step, from 0; -1 before the first.")
     step_name: str | None = Field(default=None, description="Name of the step.")
     started_at: Time = Field(description="When it became the candidate.")
+    traffic_since: Time | None = Field(
+        default=None,
+        description="When it first took traffic; an alert with no version counts from here on.",
+    )
     step_started_at: Time | None = Field(default=None, description="When its weight was set.")
     hold_until: Time | None = Field(default=None, description="When the step may end.")
 
@@ -251,6 +255,29 @@ class PreviousStatus(ApiModel):
 
     version: int = Field(ge=1, description="Its number.")
     until: Time = Field(description="When it is scaled away.")
+
+
+class RetiringStatus(ApiModel):
+    """A version without traffic, whose pods finish what they began before they are removed."""
+
+    version: int = Field(ge=1, description="Its number.")
+    until: Time = Field(description="When it is removed.")
+
+
+class GivenUpStatus(ApiModel):
+    """A candidate that was taken back without being rejected: a new target or a retry ends it."""
+
+    version: int = Field(ge=1, description="Its number.")
+    reason: str = Field(description="Aborted or ProgressDeadlineExceeded.")
+    message: str = Field(default="", description="The same as a sentence.")
+    at: Time = Field(description="When.")
+
+
+class HandledAnnotations(ApiModel):
+    """Values of annotations that were acted on; each value acts once."""
+
+    abort: str | None = Field(default=None, description="Value of policyops.dev/abort.")
+    retry: str | None = Field(default=None, description="Value of policyops.dev/retry.")
 
 
 class AlertStatus(ApiModel):
@@ -300,10 +327,21 @@ class PolicyDeploymentStatus(ApiModel):
     previous: PreviousStatus | None = Field(
         default=None, description="The version before, while the promotion is watched."
     )
+    retiring: list[RetiringStatus] = Field(
+        default_factory=list,
+        description="Versions without traffic that are about to be removed.",
+        json_schema_extra=list_map("version"),
+    )
+    given_up: GivenUpStatus | None = Field(
+        default=None, description="The target, if it was aborted or made no progress."
+    )
+    handled: HandledAnnotations | None = Field(
+        default=None, description="Annotations that were acted on."
+    )
     alerts: list[AlertStatus] = Field(
         default_factory=list,
-        description="Alerts as last heard of.",
-        json_schema_extra=list_map("name"),
+        description="Alerts as last heard of: the same alert once for each version.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     rejected: list[RejectedVersion] = Field(
         default_factory=list,
