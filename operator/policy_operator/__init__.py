@@ -1,0 +1,1 @@
+"""The operator: turns PolicyTrainings into versions and PolicyDeployments into safe traffic."""

@@ -1,0 +1,1 @@
+"""PolicyTraining: observe what is, decide what should be (pure), build manifests, apply."""
