@@ -26,6 +26,9 @@ ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied"  # checksum of the manifest as applied
 ANNOTATION_ROLLBACK: Final = f"{GROUP}/rollback"  # on the HTTPRoute: why its weights went back
 
+# Annotation on a training's Job: name of the PolicyVersion that it starts from.
+ANNOTATION_BASE: Final = f"{GROUP}/base-version"
+
 # Labels on a rendered alert, which Alertmanager sends back.
 ALERT_LABEL_NAMESPACE: Final = "policyops_namespace"
 ALERT_LABEL_DEPLOYMENT: Final = "policyops_deployment"
@@ -37,6 +40,25 @@ ALERT_ANNOTATION_RULES: Final = "policyops_rules"  # checksum of the rule group
 COND_RUNNING: Final = "Running"
 COND_SUSPENDED: Final = "Suspended"
 COND_SUCCEEDED: Final = "Succeeded"
+
+# Reasons of a PolicyTraining's conditions, in the order of its life; `status.state` is one of them.
+REASON_WAITING_FOR_BASE: Final = "WaitingForBase"
+REASON_STARTING: Final = "Starting"
+REASON_UNSCHEDULABLE: Final = "Unschedulable"
+REASON_IMAGE_NOT_FOUND: Final = "ImageNotFound"
+REASON_CONTAINER_NOT_STARTED: Final = "ContainerNotStarted"
+REASON_REFUSED: Final = "Refused"  # the API server takes no Job now, e.g. a quota is used up
+REASON_TRAINING: Final = "Training"
+REASON_RETRYING: Final = "Retrying"  # after a crash or a preemption, before the next attempt
+REASON_SUSPENDING: Final = "Suspending"
+REASON_SUSPENDED: Final = "Suspended"
+REASON_RESUMED: Final = "Resumed"
+REASON_SUCCEEDED: Final = "Succeeded"
+REASON_EXIT_CRITERIA_UNMET: Final = "ExitCriteriaUnmet"
+REASON_BASE_FAILED: Final = "BaseFailed"
+REASON_DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+REASON_VERSION_CONFLICT: Final = "VersionConflict"
+REASON_EXIT_CRITERIA_MET: Final = "ExitCriteriaMet"  # of a PolicyVersion's Accepted
 
 # Conditions of a PolicyVersion.
 COND_ACCEPTED: Final = "Accepted"
