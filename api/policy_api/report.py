@@ -19,6 +19,9 @@ from policy_api.keys import (
     TERMINATION_LIMIT,
 )
 
+SENTENCE = 200  # characters of a message that still say what is wrong
+FIELD = 128  # characters that still name a field or a row
+
 
 class Outcome(StrEnum):
     """How an attempt ended."""
@@ -64,18 +67,28 @@ class TrainingReport(ApiModel):
     artifact: ReportedArtifact | None = Field(default=None, description="What rank 0 wrote.")
 
     def encode(self) -> str:
-        """Return the JSON; what does not fit is cut: first the message's end, then last metrics."""
+        """Return the JSON; what does not fit is cut, what a person needs least first.
+
+        The order: the message beyond a sentence, the last metrics, the field, the whole message.
+        """
         report = self
-        while len(text := json.dumps(report.to_wire(), separators=(",", ":")).encode()) > (
-            TERMINATION_LIMIT
-        ):
-            excess = len(text) - TERMINATION_LIMIT
-            if len(report.message) > 200:  # noqa: PLR2004 - a sentence that still says what is wrong
-                keep = max(200, len(report.message) - excess - 1)
+        while (excess := len(_json(report)) - TERMINATION_LIMIT) > 0:
+            if len(report.message) > SENTENCE:
+                keep = max(SENTENCE, len(report.message) - excess - 1)
                 report = report.model_copy(update={"message": report.message[:keep]})
-            else:
+            elif report.metrics:
                 report = report.model_copy(update={"metrics": report.metrics[:-1]})
-        return text.decode()
+            elif report.field and len(report.field) > FIELD:
+                report = report.model_copy(update={"field": report.field[:FIELD]})
+            elif report.message:
+                report = report.model_copy(update={"message": ""})
+            else:
+                raise ValueError(f"the report's artifact does not fit in {TERMINATION_LIMIT} bytes")
+        return _json(report).decode()
+
+
+def _json(report: TrainingReport) -> bytes:
+    return json.dumps(report.to_wire(), separators=(",", ":")).encode()
 
 
 def decode(text: str) -> TrainingReport | None:

@@ -63,7 +63,7 @@ class ServingAt(ApiModel):
     """A deployment that serves the version."""
 
     deployment: str = Field(description="Name of the PolicyDeployment.")
-    role: str = Field(description="stable or candidate.")
+    role: str = Field(description="`stable` or `candidate`.")
     weight: int = Field(ge=0, le=100, description="Its part of the traffic, in percent.")
 
 
