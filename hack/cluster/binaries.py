@@ -8,19 +8,18 @@ nobody ever runs half a file; a lock per set lets several callers ask at once.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from console import ClusterError, say
+from locks import exclusive
 from settings import CACHE, HERE, KUBERNETES_VERSION
 
 BIN = CACHE / "bin"
@@ -62,6 +61,7 @@ TOOLS: tuple[Tool, ...] = (
     _kubernetes("kube-proxy"),
     Tool("contour", "contour", "github.com/projectcontour/contour/cmd/contour"),
     Tool("coredns", "coredns", "github.com/coredns/coredns"),
+    Tool("pause", "pause", "."),
 )
 NAMES: tuple[str, ...] = tuple(tool.name for tool in TOOLS)
 CONTROL_PLANE: tuple[str, ...] = NAMES[:4]
@@ -75,8 +75,8 @@ def source(tool_set: str) -> Path:
 def key(tool_set: str) -> str:
     """The hash that names a set's folder: go.mod, go.sum, the flags and the processor."""
     digest = hashlib.sha256(platform.machine().encode())
-    for name in ("go.mod", "go.sum"):
-        digest.update((source(tool_set) / name).read_bytes())
+    for path in sorted(source(tool_set).iterdir()):
+        digest.update(path.read_bytes())
     for tool in TOOLS:
         if tool.set == tool_set:
             digest.update(f"{tool.name} {tool.package} {tool.ldflags}\n".encode())
@@ -116,7 +116,8 @@ def _ensure_one(tool: Tool, position: str) -> None:
     home = BIN / f"{tool.set}-{key(tool.set)}"
     home.mkdir(parents=True, exist_ok=True)
     binary = home / tool.name
-    with _lock(home / ".lock", tool.name):
+    waiting = f"{tool.name}: waiting for another build of the same set"
+    with exclusive(home / ".lock", "binaries", waiting):
         if not binary.exists():
             _build(tool, binary, position)
     link = path(tool.name)
@@ -124,17 +125,6 @@ def _ensure_one(tool: Tool, position: str) -> None:
     temporary = link.with_name(f".{tool.name}.{os.getpid()}.{threading.get_ident()}")
     temporary.symlink_to(binary)
     temporary.replace(link)
-
-
-@contextmanager
-def _lock(lock: Path, name: str) -> Iterator[None]:
-    with lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("binaries", f"{name}: waiting for another build of the same set")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _build(tool: Tool, binary: Path, position: str) -> None:

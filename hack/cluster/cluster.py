@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import binaries
+import lifecycle
 from console import ClusterError, say
 from controlplane import ControlPlane
+from settings import KUBECONFIG
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +34,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cluster.py", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
+    verb = verbs.add_parser("up", help="bring the cluster up, or repair it; prints the kubeconfig")
+    verb.add_argument(
+        "--images", action="store_true", help="build and load the product's images too"
+    )
+    verb.set_defaults(run=_up)
+
+    verb = verbs.add_parser("images", help="build the product's images and load them")
+    verb.add_argument("names", nargs="*", metavar="NAME", help="operator, trainer, server; or all")
+    verb.set_defaults(run=lambda options: lifecycle.provide_images(options.names))
+
+    verb = verbs.add_parser("status", help="what runs and what does not")
+    verb.set_defaults(run=lambda _: lifecycle.status())
+
+    verb = verbs.add_parser("kubeconfig", help="print the kubeconfig's path")
+    verb.set_defaults(run=lambda _: print(KUBECONFIG))
+
+    verb = verbs.add_parser("down", help="remove the cluster; the cache stays")
+    verb.set_defaults(run=lambda _: lifecycle.down())
+
     verb = verbs.add_parser("binaries", help="build the Go programs and print their folder")
     verb.add_argument("names", nargs="*", metavar="NAME", help=", ".join(binaries.NAMES))
     verb.set_defaults(run=_binaries)
@@ -41,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--dir", type=Path, required=True, help="holds data, logs and kubeconfig")
     verb.set_defaults(run=_controlplane)
     return parser
+
+
+def _up(options: argparse.Namespace) -> None:
+    lifecycle.up(with_images=options.images)
+    print(KUBECONFIG)
 
 
 def _binaries(options: argparse.Namespace) -> None:

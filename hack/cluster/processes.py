@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from console import ClusterError, say
+from locks import exclusive
 
 GRACE_SECONDS = 10.0
 
@@ -58,10 +59,12 @@ class Daemon:
 
     def start(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         """Start it unless it runs already with this command; a changed command restarts it."""
-        if self.runs_as(command):
-            return
-        self.stop()
-        self.records.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.records / f"{self.name}.lock"):
+            if not self.runs_as(command):
+                self.stop()
+                self._launch(command, environment or {})
+
+    def _launch(self, command: list[str], environment: dict[str, str]) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.old"))
@@ -69,7 +72,7 @@ class Daemon:
             with self.log.open("w") as output:
                 process = subprocess.Popen(
                     command,
-                    env={**os.environ, **(environment or {})},
+                    env={**os.environ, **environment},
                     cwd="/",
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -19,20 +19,19 @@ CACHE = Path(os.environ.get("POLICYOPS_CACHE") or Path.home() / ".cache" / "poli
 RUN = CACHE / "run"
 LOGS = RUN / "logs"
 KUBECONFIG = CACHE / "kubeconfig"
-VOLUMES = CACHE / "volumes"
+VOLUMES = RUN / "volumes"
 
 KUBERNETES_VERSION = "1.36.3"
 KIND_MODULE = "sigs.k8s.io/kind@v0.33.0"
+BIN_KIND = CACHE / "bin" / "kind-v0.33.0"
 
 # The bare node's networks. Cluster IPs stay clear of the pod subnet; both are private ranges that
 # exist only inside this machine's bridge and iptables rules.
 POD_SUBNET = "10.244.0.0/24"
-POD_GATEWAY = "10.244.0.1"
 SERVICE_SUBNET = "10.96.0.0/16"
 KUBERNETES_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"
 CLUSTER_DOMAIN = "cluster.local"
-BRIDGE = "policyops0"
 
 OPERATOR_NAMESPACE = "policy-operator-system"
 MONITORING_NAMESPACE = "monitoring"
