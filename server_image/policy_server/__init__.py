@@ -1,0 +1,1 @@
+"""The policy server: loads one version's artifact and answers decisions over HTTP."""

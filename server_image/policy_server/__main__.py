@@ -1,0 +1,42 @@
+"""`python -m policy_server`: serve the version that the environment names."""
+
+import asyncio
+import logging
+import os
+import sys
+
+from policy_api import keys
+
+from policy_server import logs
+from policy_server.artifact import Artifact
+from policy_server.engine import Engine
+from policy_server.serve import last_word, serve
+from policy_server.settings import Settings, SettingsInvalidError
+
+
+def load_text_engine(artifact: Artifact, settings: Settings) -> Engine:
+    """Load the engine of text policies. torch is imported here, after the checksums hold."""
+    from policy_server.text import TextEngine  # noqa: PLC0415 - a refusal needs no torch
+
+    return TextEngine.load(
+        artifact.folder,
+        artifact.manifest,
+        threads=settings.threads,
+        draft_tokens=settings.draft_tokens,
+    )
+
+
+def main() -> int:
+    """Run until a signal; return the exit code."""
+    logs.setup()
+    try:
+        settings = Settings.from_env(os.environ)
+    except SettingsInvalidError as error:
+        logging.getLogger(__name__).error("refusing to serve: %s", error)  # noqa: TRY400
+        last_word(Settings.termination_log_of(os.environ), str(error))
+        return keys.EXIT_CONFIG_INVALID
+    return asyncio.run(serve(settings, load_text_engine))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

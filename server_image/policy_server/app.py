@@ -1,0 +1,170 @@
+"""The HTTP interface: thin; what a decision is lives in service.py."""
+
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from policy_api import keys
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from policy_server.engine import Refusal
+from policy_server.guard import Guard
+from policy_server.metrics import Metrics, role_of
+from policy_server.sentences import complaint
+from policy_server.service import DecisionService, Failure
+from policy_server.shapes import (
+    DecisionRequest,
+    DecisionResponse,
+    ErrorBody,
+    ErrorResponse,
+    PolicyResponse,
+)
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = "1"  # a queue of 64 short answers is empty by then
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in (
+        (400, "The body is not JSON."),
+        (413, "The body or the prompt is too long."),
+        (415, "The body is not declared as JSON."),
+        (422, "The request's shape is wrong."),
+        (500, "The answer broke its schema, or the model failed."),
+        (503, "Not ready, or too many decisions wait."),
+    )
+}
+
+
+@dataclass
+class State:
+    """What changes while the process lives: not ready, ready, draining."""
+
+    policy: str
+    version: int
+    metrics: Metrics
+    service: DecisionService | None = None
+    draining: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+        return self.service is not None and not self.draining
+
+
+def create_app(state: State) -> FastAPI:
+    """Build the application around `state`."""
+    app = FastAPI(
+        title=f"{state.policy}, version {state.version}",
+        description="Decisions of one version of one policy.",
+        version=str(state.version),
+    )
+    app.add_middleware(Guard, draining=lambda: state.draining)
+    _add_decisions(app, state)
+    _add_probes(app, state)
+    _add_refusals(app, state)
+    return app
+
+
+def _add_decisions(app: FastAPI, state: State) -> None:
+    @app.post("/v1/decisions", response_model=DecisionResponse, responses=ERRORS)
+    async def decide(
+        body: DecisionRequest,
+        role: Annotated[str | None, Header(alias=keys.ROLE_HEADER, include_in_schema=False)] = None,
+    ) -> Response:
+        """Ask the policy for one decision."""
+        if state.service is None:
+            return _not_ready(state)
+        result = await state.service.decide(body.question(), role_of(role))
+        if isinstance(result, Refusal):
+            return _refuse(state, result.status, result.code, result.message)
+        if isinstance(result, Failure):
+            return _error(state, result.status, result.code, result.message, result.decision_id)
+        return _json(
+            DecisionResponse(
+                decision_id=result.decision_id,
+                policy=state.policy,
+                version=state.version,
+                answer=result.answer.text,
+                confidence=result.answer.confidence,
+                tokens=result.answer.tokens,
+                latency_seconds=result.seconds,
+            )
+        )
+
+    @app.get("/v1/policy", response_model=PolicyResponse, responses={503: ERRORS[503]})
+    async def policy() -> Response:
+        """Say which version serves here, and how it was trained."""
+        if state.service is None:
+            return _not_ready(state)
+        artifact = state.service.artifact
+        shared = set(PolicyResponse.model_fields) - {"sha256"}
+        values = {name: getattr(artifact.manifest, name) for name in shared}
+        return _json(PolicyResponse(sha256=artifact.sha256, **values))
+
+
+def _add_probes(app: FastAPI, state: State) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        word = "draining" if state.draining else "ok" if state.ready else "loading"
+        return Response(f"{word}\n", 200 if state.ready else 503, media_type="text/plain")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(state.metrics.text(), media_type=state.metrics.content_type)
+
+
+def _add_refusals(app: FastAPI, state: State) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, problem: RequestValidationError) -> Response:
+        return _refuse(state, *complaint(problem.errors()[0]))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, problem: HTTPException) -> Response:
+        message = problem.detail
+        if problem.status_code == HTTPStatus.NOT_FOUND:
+            message = f"there is no {request.url.path} here: see /docs"
+        elif problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            message = f"{request.url.path} does not take {request.method}: see /docs"
+        code = HTTPStatus(problem.status_code).name.title().replace("_", "")
+        response = _refuse(state, problem.status_code, code, message)
+        response.headers.update(problem.headers or {})
+        return response
+
+
+def _not_ready(state: State) -> Response:
+    return _refuse(state, 503, "NotReady", "the policy is being loaded: try again in a moment")
+
+
+def _refuse(state: State, status: int, code: str, message: str) -> Response:
+    """Answer what is no decision; it gets a line of its own in the log."""
+    log.info("refused", extra={"fields": {"status": status, "code": code}})
+    return _error(state, status, code, message)
+
+
+def _error(
+    state: State, status: int, code: str, message: str, decision_id: str | None = None
+) -> Response:
+    body = ErrorResponse(
+        error=ErrorBody(code=code, message=message),
+        policy=state.policy,
+        version=state.version,
+        decision_id=decision_id,
+    )
+    response = _json(body, status)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["retry-after"] = RETRY_AFTER_SECONDS
+    return response
+
+
+def _json(body: BaseModel, status: int = 200) -> Response:
+    text = body.model_dump_json(by_alias=True, exclude_none=True)
+    return Response(text, status, media_type="application/json")

@@ -1,0 +1,168 @@
+"""The life of the process: listen, check and load the artifact, serve, drain, exit.
+
+It listens before the model is loaded, so that a liveness probe is answered during a long load;
+`/readyz` says yes after the first answer of the warm-up.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from policy_api import keys
+from typing_extensions import override
+
+from policy_server.app import State, create_app
+from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
+from policy_server.batcher import Batcher, EngineFailedError
+from policy_server.engine import Engine, Question, Refusal
+from policy_server.metrics import Metrics
+from policy_server.service import DecisionService
+from policy_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LoadEngine = Callable[[Artifact, Settings], Engine]
+
+# After the drain: time for the answers that are being generated. Together with the default drain it
+# stays below the 30 s that a pod has by default until it is killed.
+FINISH_SECONDS = 20
+# Envoy keeps an idle connection for an hour. Whoever closes first risks that a request is on its
+# way: it must not be the server.
+KEEP_ALIVE_SECONDS = 3700
+WARM_UP = Question(prompt="Hello")
+
+
+class DrainingServer(uvicorn.Server):
+    """Turns SIGTERM into: not ready at once, serve on for a while, then finish and exit 0."""
+
+    def __init__(self, config: uvicorn.Config, state: State, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._state = state
+        self._drain_seconds = drain_seconds
+        self._loop = asyncio.get_running_loop()
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._drain, signal.Signals(sig).name)
+
+    def _drain(self, name: str) -> None:
+        serving = self._state.ready
+        self._state.draining = True
+        if not serving:  # nothing was ever sent here, or a second signal says: now
+            log.info("%s: stopping", name)
+            self.stop()
+            return
+        log.info("%s: draining for %g s", name, self._drain_seconds)
+        self._loop.call_later(self._drain_seconds, self.stop)
+
+    def stop(self) -> None:
+        """Stop accepting, finish what is being answered, return from `serve`."""
+        self.should_exit = True
+
+
+async def serve(settings: Settings, load_engine: LoadEngine) -> int:
+    """Serve until a signal; return the process's exit code."""
+    state = State(settings.policy, settings.version, Metrics(settings.policy, settings.version))
+    config = uvicorn.Config(
+        create_app(state),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=FINISH_SECONDS,
+    )
+    server = DrainingServer(config, state, settings.drain_seconds)
+    listener = _listen(settings.port)
+    log.info("listening", extra={"fields": {"port": listener.getsockname()[1]}})
+    life = asyncio.create_task(_live(settings, state, load_engine))
+    life.add_done_callback(lambda _: server.stop())  # it ends by itself only when it failed
+    await server.serve(sockets=[listener])
+    life.cancel()
+    (end,) = await asyncio.gather(life, return_exceptions=True)
+    match end:
+        case asyncio.CancelledError():
+            log.info("stopped")
+            return keys.EXIT_SUCCEEDED
+        case ArtifactRefusedError():
+            log.error("refusing to serve: %s", end)
+            last_word(settings.termination_log, str(end))
+            return keys.EXIT_DATA_INVALID
+        case _:
+            raise RuntimeError("the engine's worker ended") from end
+
+
+async def _live(settings: Settings, state: State, load_engine: LoadEngine) -> None:
+    """Check, load and warm up; then answer until cancelled.
+
+    Raises:
+        ArtifactRefusedError: It is not the recorded artifact, or the model does not load or answer.
+    """
+    artifact = await asyncio.to_thread(
+        open_artifact,
+        settings.artifact_path,
+        sha256=settings.artifact_sha256,
+        policy=settings.policy,
+        version=settings.version,
+        download_folder=settings.download_folder,
+    )
+    log.info("every checksum of %d files holds", len(artifact.manifest.files) + 1)
+    try:
+        engine = await asyncio.to_thread(load_engine, artifact, settings)
+    except Exception as error:  # transformers and torch raise what they like on odd files
+        log.exception("the model can't be loaded")
+        raise ArtifactRefusedError(f"the model can't be loaded: {_one_line(error)}") from error
+    batcher = Batcher(
+        engine,
+        queue_limit=settings.queue_limit,
+        batch_limit=settings.batch_limit,
+        wait_seconds=settings.batch_wait_seconds,
+    )
+    worker = asyncio.create_task(batcher.run())
+    try:
+        try:
+            first = await batcher.ask(WARM_UP)
+        except EngineFailedError as error:
+            log.exception("the model can't answer")
+            raise ArtifactRefusedError(f"the model can't answer: {_one_line(error)}") from error
+        if isinstance(first, Refusal):
+            raise ArtifactRefusedError(f"the model can't answer: {first.message}")
+        gc.collect()
+        gc.freeze()  # the model's objects live as long as the process: don't visit them again
+        state.service = DecisionService(artifact, batcher, state.metrics)
+        log.info("ready")
+        await worker
+    finally:
+        worker.cancel()
+
+
+def _listen(port: int) -> socket.socket:
+    """Listen on all addresses, IPv6 too where there is any.
+
+    The protocol is named since asyncio sets TCP_NODELAY only then; without it, the body of each
+    answer waits 40 ms for the acknowledgement of its headers.
+    """
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if dual:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.bind(("", port))
+    listener.listen(2048)
+    return listener
+
+
+def last_word(path: Path, message: str) -> None:
+    """Leave the reason for the exit where Kubernetes looks; outside a pod there is no such file."""
+    if path.exists():
+        path.write_text(message[: keys.TERMINATION_LIMIT // 4], encoding="utf-8")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

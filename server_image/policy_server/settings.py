@@ -1,0 +1,103 @@
+"""What the pod's environment tells the server, checked once at start."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from policy_api import keys
+from policy_api.base import SHA256
+
+Number = TypeVar("Number", int, float)
+
+
+class SettingsInvalidError(Exception):
+    """An environment variable is missing or wrong; the message says which and what it must be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the server may be told. All times are in seconds."""
+
+    artifact_path: str
+    artifact_sha256: str
+    policy: str
+    version: int
+    port: int = 8080
+    # From SIGTERM until the server stops accepting. It must outlast the time that the endpoint's
+    # removal takes to reach the gateway: about a second for Envoy.
+    drain_seconds: float = 5.0
+    # Requests that may wait. 64 waiting ones of 50 ms each are 3 s: what waits longer is refused,
+    # since its caller has probably given up.
+    queue_limit: int = 64
+    batch_limit: int = 8
+    batch_wait_seconds: float = 0.002
+    # Tokens guessed from earlier answers and checked in one forward pass; 0 turns it off.
+    draft_tokens: int = 16
+    # Of torch. More threads than the container's CPU limit make a small model many times slower.
+    threads: int = 1
+    download_folder: Path = Path("/tmp/policy")  # noqa: S108 - the pod's own emptyDir
+    termination_log: Path = Path(keys.TERMINATION_LOG)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """Read and check the environment.
+
+        Raises:
+            SettingsInvalidError: A variable is missing or wrong.
+        """
+        sha256 = _required(env, "POLICY_ARTIFACT_SHA256")
+        if not re.match(SHA256, sha256):
+            raise SettingsInvalidError(
+                "POLICY_ARTIFACT_SHA256 must be the 64 hexadecimal digits of policy.json's sha256"
+            )
+        _required(env, "POLICY_VERSION")
+        return cls(
+            artifact_path=_required(env, "POLICY_ARTIFACT_PATH"),
+            artifact_sha256=sha256,
+            policy=_required(env, "POLICY_NAME"),
+            version=_number(env, "POLICY_VERSION", int, 1, 1),
+            port=_number(env, "PORT", int, 8080, 0),
+            drain_seconds=_number(env, "DRAIN_SECONDS", float, 5.0, 0),
+            queue_limit=_number(env, "QUEUE_LIMIT", int, 64, 1),
+            batch_limit=_number(env, "BATCH_LIMIT", int, 8, 1),
+            batch_wait_seconds=_number(env, "BATCH_WAIT_SECONDS", float, 0.002, 0),
+            draft_tokens=_number(env, "DRAFT_TOKENS", int, 16, 0),
+            threads=_number(env, "OMP_NUM_THREADS", int, 1, 1),
+            download_folder=Path(env.get("DOWNLOAD_FOLDER", "/tmp/policy")),  # noqa: S108
+            termination_log=cls.termination_log_of(env),
+        )
+
+    @staticmethod
+    def termination_log_of(env: Mapping[str, str]) -> Path:
+        """Return where the last word goes; it is needed also when the rest is wrong."""
+        return Path(env.get("TERMINATION_LOG", keys.TERMINATION_LOG))
+
+
+def _required(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise SettingsInvalidError(f"the environment variable {name} must be set")
+    return value
+
+
+def _number(
+    env: Mapping[str, str],
+    name: str,
+    convert: Callable[[str], Number],
+    default: Number,
+    least: Number,
+) -> Number:
+    text = env.get(name, "")
+    if not text:
+        return default
+    try:
+        value = convert(text)
+    except ValueError:
+        value = None
+    if value is None or value < least:
+        raise SettingsInvalidError(
+            f"the environment variable {name} must be a number of at least {least}, not {text!r}"
+        )
+    return value
