@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, NoDefault
+from pydantic_core import core_schema
+from typing_extensions import override
 
-from policy_api.base import ApiModel
+from policy_api.base import ApiModel, rule
 from policy_api.keys import API_VERSION, GROUP
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
@@ -55,6 +59,7 @@ class Kind:
     spec: type[ApiModel]
     status: type[ApiModel]
     columns: tuple[Column, ...]
+    name_limit: int  # characters; children are named after the object
     validations: tuple[dict[str, str], ...] = ()
 
 
@@ -80,12 +85,7 @@ KINDS = (
             Column("Tag", ".spec.tag", priority=1),
             AGE,
         ),
-        validations=(
-            {
-                "rule": "self.metadata.name.size() <= 46",
-                "message": "metadata.name must be at most 46 characters: its Jobs are <name>-<n>",
-            },
-        ),
+        name_limit=46,
     ),
     Kind(
         kind="PolicyDeployment",
@@ -105,14 +105,7 @@ KINDS = (
             Column("URL", ".status.url", priority=1),
             AGE,
         ),
-        validations=(
-            {
-                "rule": "self.metadata.name.size() <= 40",
-                "message": (
-                    "metadata.name must be at most 40 characters: its Services are <name>-v<n>"
-                ),
-            },
-        ),
+        name_limit=40,
     ),
     Kind(
         kind="PolicyVersion",
@@ -133,14 +126,35 @@ KINDS = (
             Column("Artifact", ".spec.artifact.uri", priority=1),
             AGE,
         ),
+        name_limit=63,
         validations=(
-            {
-                "rule": "self.metadata.name == self.spec.policy + '-v' + string(self.spec.version)",
-                "message": "metadata.name must be <policy>-v<version>",
-            },
+            rule(
+                "self.metadata.name == self.spec.policy + '-v' + string(self.spec.version)",
+                "metadata.name must be <policy>-v<version>: it is the claim of the number",
+            ),
         ),
     ),
 )
+
+
+class WithDefaults(GenerateJsonSchema):
+    """pydantic's JSON schema, with the defaults that a factory makes.
+
+    `kubectl get -o yaml` then shows what an absent part means. An empty list says nothing, and a
+    part with only defaults is `{}`: the API server fills in its fields.
+    """
+
+    @override
+    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
+        factory = schema.get("default_factory")
+        if factory is None or schema.get("default_factory_takes_data"):
+            return super().get_default_value(schema)
+        value: Any = factory()  # type: ignore[call-arg]  # it takes no data, as was just asked
+        if isinstance(value, BaseModel):
+            return {}
+        if isinstance(value, list) and value:
+            return [v.to_wire() if isinstance(v, ApiModel) else v for v in value]
+        return NoDefault
 
 
 def _openapi_v3(node: Schema) -> Schema:
@@ -187,7 +201,7 @@ def crd(kind: Kind) -> Schema:
     """Return the CustomResourceDefinition of a kind."""
     parts: dict[str, Schema] = {}
     for part, model in (("spec", kind.spec), ("status", kind.status)):
-        raw = model.model_json_schema(by_alias=True)
+        raw = model.model_json_schema(by_alias=True, schema_generator=WithDefaults)
         parts[part] = structural(raw, raw.get("$defs", {}))
     root: Schema = {
         "type": "object",
@@ -196,7 +210,10 @@ def crd(kind: Kind) -> Schema:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            "metadata": {
+                "type": "object",
+                "properties": {"name": {"type": "string", "maxLength": kind.name_limit}},
+            },
             **parts,
         },
     }
