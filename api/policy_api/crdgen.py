@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, NoDefault
 from pydantic_core import core_schema
 from typing_extensions import override
 
-from policy_api.base import ApiModel, rule
+from policy_api.base import ApiModel
 from policy_api.keys import API_VERSION, GROUP
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
@@ -60,7 +60,6 @@ class Kind:
     status: type[ApiModel]
     columns: tuple[Column, ...]
     name_limit: int  # characters; children are named after the object
-    validations: tuple[dict[str, str], ...] = ()
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
@@ -127,12 +126,6 @@ KINDS = (
             AGE,
         ),
         name_limit=63,
-        validations=(
-            rule(
-                "self.metadata.name == self.spec.policy + '-v' + string(self.spec.version)",
-                "metadata.name must be <policy>-v<version>: it is the claim of the number",
-            ),
-        ),
     ),
 )
 
@@ -217,8 +210,6 @@ def crd(kind: Kind) -> Schema:
             **parts,
         },
     }
-    if kind.validations:
-        root["x-kubernetes-validations"] = [dict(v) for v in kind.validations]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -1,0 +1,210 @@
+"""A small client of the API server for tests: plain JSON objects, thread-safe, no cache."""
+
+import base64
+import json
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+Obj = dict[str, Any]
+T = TypeVar("T")
+
+POLL_SECONDS = 0.03
+DEADLINE_SECONDS = 30.0
+
+PATHS: dict[str, tuple[str, str]] = {
+    "Namespace": ("api/v1", "namespaces"),
+    "Node": ("api/v1", "nodes"),
+    "Pod": ("api/v1", "pods"),
+    "Service": ("api/v1", "services"),
+    "ConfigMap": ("api/v1", "configmaps"),
+    "Secret": ("api/v1", "secrets"),
+    "ServiceAccount": ("api/v1", "serviceaccounts"),
+    "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
+    "Event": ("apis/events.k8s.io/v1", "events"),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "Job": ("apis/batch/v1", "jobs"),
+    "Deployment": ("apis/apps/v1", "deployments"),
+    "ReplicaSet": ("apis/apps/v1", "replicasets"),
+    "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
+    "CustomResourceDefinition": ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
+    "Gateway": ("apis/gateway.networking.k8s.io/v1", "gateways"),
+    "PrometheusRule": ("apis/monitoring.coreos.com/v1", "prometheusrules"),
+    "PolicyTraining": ("apis/policyops.dev/v1alpha1", "policytrainings"),
+    "PolicyDeployment": ("apis/policyops.dev/v1alpha1", "policydeployments"),
+    "PolicyVersion": ("apis/policyops.dev/v1alpha1", "policyversions"),
+}
+CLUSTER_SCOPED = {"Namespace", "Node", "CustomResourceDefinition"}
+
+
+class Refused(Exception):  # noqa: N818 - the API server's answer, not our error
+    """The API server said no; `message` is its sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+def until(
+    what: str,
+    ask: Callable[[], T],
+    *,
+    seconds: float = DEADLINE_SECONDS,
+    show: Callable[[], object] | None = None,
+) -> T:
+    """Ask again and again until the answer is true, and return it.
+
+    An AssertionError, a KeyError or an IndexError while asking means "not yet".
+
+    Raises:
+        AssertionError: it did not become true in time; `show` says how things are instead.
+    """
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    last: object = None
+    while True:
+        try:
+            answer = ask()
+        except (AssertionError, KeyError, IndexError, TypeError) as error:
+            last = error
+        else:
+            if answer:
+                return answer
+            last = answer
+        if time.monotonic() > deadline:
+            seen = show() if show is not None else last
+            raise AssertionError(f"not within {seconds:g} s: {what}; instead: {seen!r}")
+        pause.wait(POLL_SECONDS)
+
+
+class Api:
+    """Calls to one API server as its administrator."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = json.loads(kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        user = config["users"][0]["user"]
+        self.server: str = cluster["server"]
+        self.ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        self.tls = ssl.create_default_context(cadata=self.ca)
+        with tempfile.NamedTemporaryFile(suffix=".pem") as pair:
+            for part in ("client-certificate-data", "client-key-data"):
+                pair.write(base64.b64decode(user[part]))
+            pair.flush()
+            self.tls.load_cert_chain(pair.name)
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=50)
+        self.http = httpx.Client(
+            base_url=self.server, verify=self.tls, timeout=30, limits=limits, trust_env=False
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    @staticmethod
+    def path(kind: str, namespace: str | None, name: str | None = None, sub: str = "") -> str:
+        """Return the URL's path."""
+        root, plural = PATHS[kind]
+        inside = f"/namespaces/{namespace}" if namespace and kind not in CLUSTER_SCOPED else ""
+        return f"/{root}{inside}/{plural}" + (f"/{name}" if name else "") + (f"/{sub}" * bool(sub))
+
+    def call(self, method: str, path: str, body: Any = None, **options: Any) -> Obj:
+        """Make one call and return the JSON answer.
+
+        Raises:
+            Refused: the answer is an error.
+        """
+        headers = options.pop("headers", {})
+        content = None if body is None else json.dumps(body)
+        headers = {"Content-Type": "application/json", **headers}
+        answer = self.http.request(method, path, content=content, headers=headers, **options)
+        data: Obj = answer.json() if answer.content else {}
+        if answer.status_code >= 400:
+            raise Refused(answer.status_code, data.get("message", answer.text))
+        return data
+
+    def find(self, kind: str, namespace: str | None, name: str) -> Obj | None:
+        """Return the object, or None."""
+        try:
+            return self.call("GET", self.path(kind, namespace, name))
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def get(self, kind: str, namespace: str | None, name: str) -> Obj:
+        """Return the object; its absence fails the test."""
+        found = self.find(kind, namespace, name)
+        assert found is not None, f"no {kind} {namespace}/{name}"
+        return found
+
+    def list(self, kind: str, namespace: str | None = None, labels: str = "") -> list[Obj]:
+        """Return the objects, of all namespaces when none is named."""
+        params = {"labelSelector": labels} if labels else {}
+        answer = self.call("GET", self.path(kind, namespace), params=params)
+        head = {"kind": kind}
+        return [{**head, **item} for item in answer["items"]]
+
+    def create(self, obj: Obj, **params: str) -> Obj:
+        """Create the object."""
+        return self.call(
+            "POST", self.path(obj["kind"], obj["metadata"].get("namespace")), obj, params=params
+        )
+
+    def patch(
+        self, kind: str, namespace: str | None, name: str, patch: Obj, *, sub: str = ""
+    ) -> Obj:
+        """Apply a JSON merge patch."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        return self.call("PATCH", self.path(kind, namespace, name, sub), patch, headers=headers)
+
+    def patch_status(self, kind: str, namespace: str | None, name: str, status: Obj) -> Obj:
+        """Merge into the status subresource."""
+        return self.patch(kind, namespace, name, {"status": status}, sub="status")
+
+    def delete(self, kind: str, namespace: str | None, name: str, **options: Any) -> None:
+        """Delete the object; one that is gone already is fine."""
+        try:
+            self.call("DELETE", self.path(kind, namespace, name), options or None)
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+
+    def gone(self, kind: str, namespace: str | None, name: str) -> None:
+        """Wait until there is no such object."""
+        until(f"{kind} {name} is gone", lambda: self.find(kind, namespace, name) is None)
+
+    def watch(self, kind: str, seconds: float, labels: str = "") -> Iterator[tuple[str, Obj]]:
+        """Yield (type, object) of all namespaces, existing ones first, for some seconds."""
+        params: dict[str, Any] = {
+            "watch": "true",
+            "timeoutSeconds": int(seconds),
+            "sendInitialEvents": "true",
+            "resourceVersionMatch": "NotOlderThan",
+            "allowWatchBookmarks": "true",
+        }
+        if labels:
+            params["labelSelector"] = labels
+        path = self.path(kind, None)
+        with self.http.stream("GET", path, params=params, timeout=seconds + 30) as answer:
+            for line in answer.iter_lines():
+                event = json.loads(line)
+                if event["type"] != "BOOKMARK":
+                    yield event["type"], event["object"]
+
+
+def condition(obj: Obj, kind: str) -> Obj:
+    """Return the condition of this type; its absence fails the test (or means "not yet")."""
+    for found in obj.get("status", {}).get("conditions", []):
+        if found["type"] == kind:
+            result: Obj = found
+            return result
+    raise AssertionError(f"no condition {kind} in {obj.get('status')}")
