@@ -1,0 +1,1 @@
+"""PolicyDeployment: observe, decide (pure), apply."""

@@ -1,0 +1,203 @@
+"""What to do about a PolicyDeployment: pure, from what it says, what there is, and the time.
+
+The order of the rules is the order of their weight: what sends traffic back comes before what
+moves it on, and when traffic leaves a version nothing else is decided in the same breath.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from policy_api.base import Condition
+from policy_api.keys import COND_REJECTED
+from policy_api.v1alpha1.deployment import StableStatus
+
+from policy_operator.deployment import alerts, rollback, rules, servers, steps
+from policy_operator.deployment.manifests import stamp_of
+from policy_operator.deployment.plan import plan
+from policy_operator.deployment.state import State
+from policy_operator.deployment.summary import degraded_event, summarize
+from policy_operator.deployment.target import Target, resolve
+from policy_operator.deployment.types import (
+    Decision,
+    Manifest,
+    Observed,
+    PolicyDeployment,
+)
+
+
+def decide(pdep: PolicyDeployment, observed: Observed, now: datetime) -> Decision:
+    """Return the new status and what has to be written so that it is true.
+
+    Args:
+        pdep: The resource with the status that was written last.
+        observed: Its children, the versions, the alerts.
+        now: The time, with its zone.
+    """
+    state = State.of(pdep.status, now)
+    if observed.foreign:
+        names = ", ".join(observed.foreign)
+        state = state.say(False, "NameConflict", f"{names}: in use and not ours; nothing is done")
+        return Decision(status=summarize(pdep, observed, state), events=state.events)
+    manifests = _manifests(pdep, observed)
+    state = judge(pdep, observed, state, {v: stamp_of(m[0]) or "" for v, m in manifests.items()})
+    status = summarize(pdep, observed, state)
+    return Decision(
+        status=status,
+        actions=plan(pdep, observed, state, status, manifests),
+        next_check_at=_next_check(state),
+        events=(*state.events, *degraded_event(pdep, status)),
+    )
+
+
+def judge(
+    pdep: PolicyDeployment, observed: Observed, state: State, stamps: Mapping[int, str]
+) -> State:
+    """Apply the rules of the rollout, one after the other."""
+    _, rules_stamp = rules.group(pdep)
+    state = replace(
+        state,
+        alerts=alerts.merge(
+            state.alerts,
+            [a.name for a in pdep.spec.alerts],
+            observed.monitoring,
+            observed.signals,
+        ),
+    )
+    state = rollback.finish(pdep, observed, state)
+    if not state.urgent:
+        state = rollback.by_alert(pdep, observed, state)
+    if state.urgent:
+        return state.say(True, "RollingBack", state.history[-1].message)
+    halted = state.progressing
+    state = _expire(state)
+    state = rollback.by_person(pdep, state, resolve(pdep, observed, (), None).version)
+    state = _lift(observed, state)
+    if state.urgent or halted is not None:
+        return state if state.urgent else replace(state, progressing=halted)
+    return _pursue(pdep, observed, state, stamps, rules_stamp)
+
+
+def _pursue(  # noqa: PLR0911 - each return is one rule
+    pdep: PolicyDeployment,
+    observed: Observed,
+    state: State,
+    stamps: Mapping[int, str],
+    rules_stamp: str,
+) -> State:
+    """Bring what serves closer to the target."""
+    if (dropped := _rejected_elsewhere(observed, state)) is not None:
+        return dropped
+    target = resolve(pdep, observed, state.rejected, state.retried)
+    if state.given_up is not None and target.version not in (None, state.given_up.version):
+        state = replace(state, given_up=None)
+    if target.refused is not None or target.version is None:
+        return _refuse(observed, state, target)
+    version = target.version
+    candidate, stable, previous = state.candidate, state.stable, state.previous
+    if state.given_up is not None:
+        return state.say(False, state.given_up.reason, state.given_up.message)
+    if candidate is not None and candidate.version != version:
+        message = f"v{candidate.version} gives way: the target is v{version} now"
+        return (
+            state.return_traffic()
+            .note(candidate.version, "Replaced", message)
+            .say(True, "RollingBack", message)
+        )
+    if stable is not None and stable.version == version:
+        return state.say(False, "Promoted", f"v{version} serves all traffic")
+    if previous is not None and previous.version == version:
+        return _revert(observed, state, version)
+    if candidate is None:
+        return steps.start(state, version)
+    return steps.progress(pdep, observed, state, stamps, rules_stamp)
+
+
+def _refuse(observed: Observed, state: State, target: Target) -> State:
+    """Say why the target can't be rolled out; traffic stays as it is."""
+    reason = target.refused or "TargetNotFound"
+    settled = observed.route is None or observed.route.programmed
+    if reason == "RolledBack" and not settled:
+        return state.say(True, "RollingBack", target.message)
+    return state.say(target.waiting, reason, target.message)
+
+
+def _rejected_elsewhere(observed: Observed, state: State) -> State | None:
+    """Drop a candidate that production rejected in another deployment meanwhile."""
+    candidate = state.candidate
+    if candidate is None or state.stable is None or candidate.version == state.retried:
+        return None
+    record = observed.versions.get(candidate.version)
+    if record is None or record.rejected is None:
+        return None
+    message = f"v{candidate.version} was rejected meanwhile: {record.rejected.message}"
+    return (
+        state.return_traffic()
+        .note(candidate.version, "RolledBack", message, warning=True)
+        .say(True, "RollingBack", message)
+    )
+
+
+def _revert(observed: Observed, state: State, version: int) -> State:
+    """Go back at once to the version before, which still runs: a person chose it as the target."""
+    server = observed.servers.get(version)
+    if server is None or server.endpoints == 0 or state.stable is None:
+        return state.say(True, "WaitingForServer", f"v{version} has no ready endpoint")
+    left = state.stable.version
+    state = replace(
+        state.retire(left),
+        stable=StableStatus(version=version, weight=steps.FULL, since=state.second),
+        previous=None,
+    )
+    message = f"v{version} serves again instead of v{left}: it is the target"
+    return state.note(left, "RolledBack", message).say(False, "Promoted", message)
+
+
+def _lift(observed: Observed, state: State) -> State:
+    """Lift a version's rejection when a person asked to try it again."""
+    if state.retried is None:
+        return state
+    version = state.retried
+    record = observed.versions.get(version)
+    if record is not None and record.rejected is not None:
+        condition = Condition(
+            type=COND_REJECTED,
+            status="False",
+            last_transition_time=state.second,
+            reason="Retried",
+            message=f"a person asked to try v{version} again",
+        )
+        state = replace(state, rejections={**state.rejections, version: condition})
+    return state
+
+
+def _expire(state: State) -> State:
+    """Let go of versions whose time is over, and be back when the next one's is."""
+    until = state.previous.until if state.previous is not None else None
+    if until is not None:
+        watched = state.now < until
+        state = state.check_at(until) if watched else replace(state, previous=None)
+    kept = tuple(r for r in state.retiring if state.now < r.until)
+    for retiring in kept:
+        state = state.check_at(retiring.until)
+    return replace(state, retiring=kept)
+
+
+def _manifests(pdep: PolicyDeployment, observed: Observed) -> dict[int, tuple[Manifest, ...]]:
+    """Return the server of each version that runs or may be started by this decision."""
+    status = pdep.status
+    roles = (status.stable, status.candidate, status.previous)
+    wanted = {r.version for r in roles if r is not None}
+    wanted.add(resolve(pdep, observed, (), None).version or 0)
+    return {
+        version: servers.build(pdep, observed.versions[version], observed.server_image)
+        for version in sorted(wanted & set(observed.versions))
+    }
+
+
+def _next_check(state: State) -> datetime | None:
+    """Return when time alone may change the decision; soon after a change that must go on."""
+    soon = state.now + timedelta(seconds=1)
+    if state.urgent:
+        return soon
+    return max(soon, min(state.checks)) if state.checks else None

@@ -1,0 +1,170 @@
+"""Bring one PolicyDeployment closer to what it says: observe, decide, apply, write status."""
+
+import logging
+from datetime import datetime
+from typing import assert_never
+
+from policy_api.base import rfc3339
+from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
+
+from policy_operator.context import Context
+from policy_operator.deployment.decide import decide
+from policy_operator.deployment.locks import Locks
+from policy_operator.deployment.manifests import server_name
+from policy_operator.deployment.observe import RulesKind, observe, owned
+from policy_operator.deployment.record import recorded
+from policy_operator.deployment.types import (
+    Action,
+    ApplyRoute,
+    ApplyRules,
+    ApplyServer,
+    DeleteObject,
+    DeleteServer,
+    Manifest,
+    PolicyDeployment,
+    RecordVersion,
+    Signal,
+)
+from policy_operator.kube import NotFound
+from policy_operator.queue import Key
+
+log = logging.getLogger(__name__)
+
+KIND = "PolicyDeployment"
+_locks = Locks()
+
+
+async def reconcile(
+    key: Key, ctx: Context, now: datetime, signals: tuple[Signal, ...] = ()
+) -> datetime | None:
+    """Make one decision and carry it out.
+
+    Args:
+        key: The PolicyDeployment.
+        ctx: The operator's parts.
+        now: The time.
+        signals: Alerts that the webhook brings: they are acted on before this returns.
+
+    Returns:
+        When to look again, if time alone may change something.
+
+    Raises:
+        ApiError, OSError, TimeoutError: a write failed; what was written so far is kept, and the
+            next call goes on from there.
+    """
+    async with _locks.hold(key):
+        obj = ctx.cache.get(KIND, key.namespace, key.name)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            await _forget(key, ctx, now)
+            return None
+        return await _reconcile(obj, ctx, now, signals)
+
+
+async def _reconcile(
+    obj: Manifest, ctx: Context, now: datetime, signals: tuple[Signal, ...]
+) -> datetime | None:
+    pdep = PolicyDeployment.parse(obj)
+    kind = await _rules_kind(ctx)
+    observed = observe(
+        ctx.cache,
+        pdep,
+        monitoring=ctx.monitor.about(pdep.meta.namespace, pdep.meta.name, now),
+        rules_kind=kind,
+        server_image=ctx.settings.server_image,
+        gateway=await _gateway(pdep, ctx),
+        signals=signals,
+    )
+    decision = decide(pdep, observed, now)
+    for action in decision.actions:
+        await _apply(action, pdep, ctx, now)
+    status = decision.status.to_wire()
+    if status != pdep.status.to_wire():
+        meta = pdep.meta
+        try:
+            await ctx.kube.patch_status(KIND, meta.namespace, meta.name, status, uid=meta.uid)
+        except NotFound:
+            return None  # deleted meanwhile; the watch says so and what is left is forgotten
+    for event in decision.events:
+        ctx.events.emit(obj, event.type, event.reason, event.message)
+    if decision.status.state == "WaitingForMonitoring":
+        ctx.monitor.hurry()
+    return decision.next_check_at
+
+
+async def _rules_kind(ctx: Context) -> RulesKind:
+    has = await ctx.kube.has_api("monitoring.coreos.com", "v1", "prometheusrules")
+    return "PrometheusRule" if has else "ConfigMap"
+
+
+async def _gateway(pdep: PolicyDeployment, ctx: Context) -> Manifest | None:
+    """Read the first Gateway while the URL is unknown or the spec is new; it is not watched."""
+    if pdep.status.url is not None and pdep.status.observed_generation == pdep.meta.generation:
+        return None
+    parent = pdep.spec.traffic.parent_refs[0]
+    return await ctx.kube.get("Gateway", parent.namespace or pdep.meta.namespace, parent.name)
+
+
+async def _apply(action: Action, pdep: PolicyDeployment, ctx: Context, now: datetime) -> None:
+    """Carry one action out; each may be done again at no harm."""
+    namespace, name = pdep.meta.namespace, pdep.meta.name
+    match action:
+        case ApplyServer():
+            for manifest in action.manifests:
+                await ctx.kube.apply(manifest)
+        case ApplyRoute():
+            await ctx.kube.apply(action.manifest)
+            log.info("weights: %s", _weights(action.manifest))
+        case ApplyRules():
+            await ctx.kube.apply(action.manifest)
+        case RecordVersion():
+            await _record(action, pdep.spec.policy, Key(KIND, namespace, name), ctx, now)
+        case DeleteServer():
+            child = server_name(name, action.version)
+            for kind in ("Deployment", "Service"):
+                await _delete(kind, child, pdep, ctx)
+        case DeleteObject():
+            await _delete(action.kind, action.name, pdep, ctx)
+        case _:
+            assert_never(action)
+
+
+def _weights(route: Manifest) -> str:
+    refs = route["spec"]["rules"][0]["backendRefs"]
+    return ", ".join(f"{ref['name']} {ref['weight']}" for ref in refs)
+
+
+async def _delete(kind: str, name: str, pdep: PolicyDeployment, ctx: Context) -> None:
+    """Delete a child, if it is ours: that very object, not a later one of its name."""
+    child = ctx.cache.get(kind, pdep.meta.namespace, name)
+    if child is not None and owned(child, pdep.meta):
+        await ctx.kube.delete(kind, pdep.meta.namespace, name, uid=child["metadata"]["uid"])
+
+
+async def _record(
+    action: RecordVersion, policy: str, key: Key, ctx: Context, now: datetime
+) -> None:
+    """Write on the PolicyVersion; deployments of one policy take turns."""
+    name = version_name(policy, action.version)
+    async with _locks.hold(("PolicyVersion", key.namespace, name)):
+        obj = ctx.cache.get("PolicyVersion", key.namespace, name)
+        if obj is None:
+            return  # deleted meanwhile: nothing to record on
+        status = PolicyVersionStatus.model_validate(obj.get("status") or {})
+        new = recorded(status, action, key.name, now).to_wire()
+        if new == status.to_wire():
+            return
+        uid = obj["metadata"]["uid"]
+        try:
+            await ctx.kube.patch_status("PolicyVersion", key.namespace, name, new, uid=uid)
+        except NotFound:
+            log.info("%s was deleted at %s, nothing is recorded on it", name, rfc3339(now))
+
+
+async def _forget(key: Key, ctx: Context, now: datetime) -> None:
+    """Take a deleted deployment out of the versions that it served; its children are collected."""
+    for obj in ctx.cache.list("PolicyVersion", key.namespace):
+        serving = (obj.get("status") or {}).get("serving") or ()
+        if any(s["deployment"] == key.name for s in serving):
+            spec = obj["spec"]
+            action = RecordVersion(int(spec["version"]), None)
+            await _record(action, spec["policy"], key, ctx, now)

@@ -1,0 +1,202 @@
+"""One version's Deployment and Service."""
+
+from dataclasses import dataclass
+
+from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION, PVC_ROOT
+
+from policy_operator.deployment.manifests import labels, metadata, server_name, stamp
+from policy_operator.deployment.types import (
+    PORT,
+    SERVICE_PORT,
+    SETTLE_SECONDS,
+    Manifest,
+    PolicyDeployment,
+    VersionRecord,
+)
+
+USER = 65532
+
+# Between the deletion of a pod and its SIGTERM: the time for endpoints to reach every proxy, so
+# that none sends a request to a server that no longer listens.
+PRE_STOP_SECONDS = 5
+
+# From SIGTERM on the server takes no new connection and finishes what it answers.
+FINISH_SECONDS = 60
+
+# A large model loads for minutes; a server that can't load exits by itself and is restarted.
+LOAD_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a pod finds an artifact."""
+
+    path: str
+    claim: str | None = None
+    """The PersistentVolumeClaim to mount, if any."""
+
+
+def locate(uri: str) -> Location:
+    """Return what the pod opens for pvc://<claim>/<path>, s3://… or file:///<path>.
+
+    Raises:
+        ValueError: the scheme is another one; the CRD refuses such a URI.
+    """
+    scheme, _, rest = uri.partition("://")
+    match scheme:
+        case "pvc":
+            claim, _, path = rest.partition("/")
+            return Location(path=f"{PVC_ROOT}/{claim}/{path}".rstrip("/"), claim=claim)
+        case "s3":
+            return Location(path=uri)
+        case "file":
+            return Location(path=rest)
+        case _:
+            raise ValueError(f"{uri}: an artifact is at pvc://, s3:// or file://")
+
+
+def _volumes(location: Location) -> tuple[list[Manifest], list[Manifest]]:
+    """Return the pod's volumes and the container's mounts."""
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
+    mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - in the pod
+    if location.claim is not None:
+        volumes.append(
+            {
+                "name": "artifact",
+                "persistentVolumeClaim": {"claimName": location.claim, "readOnly": True},
+            }
+        )
+        mounts.append(
+            {
+                "name": "artifact",
+                "mountPath": f"{PVC_ROOT}/{location.claim}",
+                "readOnly": True,
+            }
+        )
+    return volumes, mounts
+
+
+def _probe(path: str, *, period: int, failures: int, timeout: int = 2) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+
+
+def _container(
+    pdep: PolicyDeployment,
+    record: VersionRecord,
+    location: Location,
+    mounts: list[Manifest],
+    image: str,
+) -> Manifest:
+    artifact = record.artifact
+    env = {
+        "POLICY_ARTIFACT_PATH": location.path,
+        "POLICY_ARTIFACT_SHA256": artifact.sha256,
+        "POLICY_NAME": pdep.spec.policy,
+        "POLICY_VERSION": str(record.version),
+        "PORT": str(PORT),
+        "HOME": "/tmp",  # noqa: S108 - in the pod
+    }
+    container: Manifest = {
+        "name": "server",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "policy_server"],
+        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "startupProbe": _probe("/readyz", period=1, failures=LOAD_SECONDS),
+        "readinessProbe": _probe("/readyz", period=2, failures=2),
+        # Generous: an answer that keeps all cores busy for a while is no reason to be killed.
+        "livenessProbe": _probe("/healthz", period=10, failures=6, timeout=10),
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "volumeMounts": mounts,
+    }
+    if artifact.secret_ref is not None:
+        container["envFrom"] = [{"secretRef": {"name": artifact.secret_ref.name}}]
+    if pdep.spec.server.resources:
+        container["resources"] = pdep.spec.server.resources
+    return container
+
+
+def build(pdep: PolicyDeployment, record: VersionRecord, image: str) -> tuple[Manifest, ...]:
+    """Return the Deployment and the Service that serve one version.
+
+    Args:
+        pdep: Its owner.
+        record: The version.
+        image: The operator's server image, for a spec that names none.
+    """
+    version = record.version
+    location = locate(record.artifact.uri)
+    volumes, mounts = _volumes(location)
+    name = server_name(pdep.meta.name, version)
+    selector = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(pdep, name, version),
+        "spec": {
+            "replicas": pdep.spec.server.replicas,
+            "selector": {"matchLabels": selector},
+            "minReadySeconds": SETTLE_SECONDS,
+            "revisionHistoryLimit": 2,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+            },
+            "template": {
+                "metadata": {
+                    "labels": labels(pdep, version),
+                    "annotations": {
+                        "prometheus.io/scrape": "true",
+                        "prometheus.io/port": str(PORT),
+                        "prometheus.io/path": "/metrics",
+                    },
+                },
+                "spec": {
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": PRE_STOP_SECONDS + FINISH_SECONDS,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": USER,
+                        "runAsGroup": USER,
+                        "fsGroup": USER,
+                        "fsGroupChangePolicy": "OnRootMismatch",
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [
+                        _container(
+                            pdep,
+                            record,
+                            location,
+                            mounts,
+                            pdep.spec.server.image or image,
+                        )
+                    ],
+                    "volumes": volumes,
+                },
+            },
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(pdep, name, version),
+        "spec": {
+            "selector": selector,
+            "ports": [
+                {"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}
+            ],
+        },
+    }
+    return stamp(deployment, service)
