@@ -10,9 +10,9 @@ from datetime import datetime
 from policy_api.base import Metric
 from policy_api.report import ProgressReport
 
-# Names under which trainers report their step; transformers' callback passes its log's keys on.
-_STEP = ("global_step", "step")
-_MAX_STEPS = ("max_steps", "total_steps")
+# Names under which trainers report their step; the first are those of transformers' callback.
+_STEP = ("current_step", "global_step", "step")
+_MAX_STEPS = ("total_steps", "max_steps")
 _MAX_METRICS = 64  # the newest report's; more is no progress report
 _MAX_NAME = 63
 

@@ -1,0 +1,253 @@
+"""Start everything: caches, watches, servers, and, on the leader, the reconciling.
+
+The process ends when any part ends. Nothing is lost by that: all state is in the API server.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from datetime import datetime
+
+import aiohttp
+import kopf
+from aiohttp import web
+from policy_api.keys import FIELD_MANAGER
+
+from policy_operator import logs, metrics, tls
+from policy_operator.auth import Trainers, webhook_token
+from policy_operator.cache import Cache
+from policy_operator.context import Context
+from policy_operator.deployment import webhook
+from policy_operator.deployment.reconcile import reconcile as reconcile_deployment
+from policy_operator.events import EventRecorder
+from policy_operator.handlers import WATCHED, Intake, kopf_settings, registry, watch_labels
+from policy_operator.health import Health
+from policy_operator.kube import ApiError, Kube, NotFound, load_configuration
+from policy_operator.leader import Election
+from policy_operator.progress import ProgressStore
+from policy_operator.prometheus import Monitor
+from policy_operator.queue import Key, Queue, utcnow
+from policy_operator.relations import DEPLOYMENT, TRAINING
+from policy_operator.server import PublicServer, private_app
+from policy_operator.settings import Settings, from_env
+from policy_operator.training.reconcile import reconcile as reconcile_training
+from policy_operator.versions import Numbers
+
+log = logging.getLogger(__name__)
+
+_HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_STOP_SECONDS = 5.0  # for reconciles under way when we are told to stop; a killed one is no harm
+_FIRST_RESYNC = 15.0  # seconds: what was deleted between our list and kopf's
+_HOUSEKEEPING = 60.0  # seconds between looks at certificates, the CA's copies and the token
+
+
+class Operator:
+    """The parts and how they run together."""
+
+    def __init__(
+        self, settings: Settings, ctx: Context, health: Health, election: Election
+    ) -> None:
+        self._settings = settings
+        self._ctx = ctx
+        self._health = health
+        self._election = election
+        self._intake = Intake(ctx.cache, ctx.queue, health)
+        self._token = ""
+        self._stop = asyncio.Event()
+        self._synced = asyncio.Event()
+        self._reconciling: asyncio.Task[None] | None = None
+
+    async def run(self, configuration: object) -> None:
+        """Run until told to stop, or until a part fails."""
+        ctx, settings = self._ctx, self._settings
+        await self._keep_house()
+        await self._serve()
+        kopf_ready = asyncio.Event()
+        parts: dict[str, Coroutine[None, None, None]] = {
+            "watches": kopf.operator(
+                registry=registry(settings, configuration, self._intake, self._election.nudge),
+                settings=kopf_settings(settings),
+                standalone=True,
+                clusterwide=True,
+                ready_flag=kopf_ready,
+            ),
+            "housekeeping": self._housekeeping(),
+            "resync": self._resync_forever(),
+            "events": ctx.events.run(),
+            "election": self._elect(),
+            "leading": self._lead(),
+            "prometheus": self._monitor(),
+            "stop": self._wait_for_stop(kopf_ready),
+        }
+        tasks = {asyncio.create_task(part, name=name) for name, part in parts.items()}
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if (error := task.exception()) is not None:
+                log.critical("%s failed: %s", task.get_name(), error, exc_info=error)
+                _exit(1)
+            log.info("%s ended", task.get_name())
+        await self._shut_down()
+        _exit(0)
+
+    async def _wait_for_stop(self, kopf_ready: asyncio.Event) -> None:
+        # kopf has put its own signal handlers in place by the time it is ready.
+        await kopf_ready.wait()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        await self._stop.wait()
+
+    async def _shut_down(self) -> None:
+        """Finish reconciles under way, then give the Lease away."""
+        if self._reconciling is not None:
+            self._reconciling.cancel()
+            await asyncio.wait({self._reconciling}, timeout=_STOP_SECONDS)
+        with contextlib.suppress(ApiError, OSError, TimeoutError):  # it then expires by itself
+            await asyncio.wait_for(self._election.release(), _STOP_SECONDS)
+
+    async def _elect(self) -> None:
+        await self._synced.wait()
+        if self._settings.leader_elect:
+            await self._election.run()
+        else:
+            self._election.leading.set()
+            metrics.LEADER.set(1)
+        await self._stop.wait()
+
+    async def _lead(self) -> None:
+        """Reconcile everything once we lead, then what changes."""
+        await self._election.leading.wait()
+        # What changed while the last leader still wrote is known only by a fresh list.
+        await self._resync()
+        self._add_all()
+        queue = self._ctx.queue
+        self._reconciling = asyncio.create_task(
+            queue.run(self._reconcile, self._settings.workers), name="reconcile"
+        )
+        await self._reconciling
+
+    async def _monitor(self) -> None:
+        await self._election.leading.wait()
+        await self._ctx.monitor.run()
+
+    async def _reconcile(self, key: Key) -> datetime | None:
+        if key.kind == TRAINING:
+            return await reconcile_training(key, self._ctx, utcnow())
+        return await reconcile_deployment(key, self._ctx, utcnow())
+
+    def _add_all(self) -> None:
+        for kind in (TRAINING, DEPLOYMENT):
+            for obj in self._ctx.cache.list(kind):
+                meta = obj["metadata"]
+                self._ctx.queue.add(Key(kind, meta["namespace"], meta["name"]))
+
+    async def _resync(self) -> None:
+        """List every kind; what a broken watch missed is found here."""
+
+        async def one(kind: str) -> None:
+            cache = self._ctx.cache
+            try:
+                objects, version = await self._ctx.kube.list_with_version(
+                    kind, labels=watch_labels(kind)
+                )
+            except NotFound:  # an optional API (Gateway, Prometheus operator) is not installed
+                objects, version = [], 0
+            before = {id(o) for o in objects}
+            for obj in cache.sync(kind, objects, version):
+                self._intake.changed(kind, obj, deleted=id(obj) not in before)
+
+        await asyncio.gather(*(one(kind) for kind in WATCHED))
+        self._health.synced = True
+        self._synced.set()
+
+    async def _resync_forever(self) -> None:
+        await self._resync()
+        delay = min(_FIRST_RESYNC, self._settings.resync_seconds)
+        while True:
+            await asyncio.sleep(delay)
+            delay = self._settings.resync_seconds
+            try:
+                await self._resync()
+            except (ApiError, OSError, TimeoutError) as error:
+                log.warning("resync failed, again in %.0f s: %s", delay, error)
+                continue
+            if self._election.leading.is_set():
+                self._add_all()
+
+    async def _keep_house(self) -> None:
+        ctx, settings = self._ctx, self._settings
+        await ctx.authority.ensure(ctx.kube, utcnow())
+        self._token = await webhook_token(ctx.kube, settings.namespace)
+        if self._election.leading.is_set():
+            await ctx.authority.publish(ctx.kube, settings.ca_namespaces)
+
+    async def _housekeeping(self) -> None:
+        """Renew certificates, publish the CA, hear of a new webhook token."""
+        await self._election.leading.wait()
+        while True:
+            try:
+                await self._keep_house()
+            except (ApiError, OSError, TimeoutError) as error:
+                log.warning("certificates or token: %s", error)
+            await asyncio.sleep(_HOUSEKEEPING)
+
+    async def _serve(self) -> None:
+        ctx, settings = self._ctx, self._settings
+        public = PublicServer(
+            ctx,
+            Trainers(ctx.kube, ctx.cache, settings.audience),
+            webhook_token=lambda: self._token,
+            leading=self._election.leading.is_set,
+            alerts=webhook.handle,
+        )
+        host = settings.bind or None
+        for app, port, context in (
+            (private_app(self._health), settings.http_port, None),
+            (public.app(), settings.https_port, ctx.authority.context),
+        ):
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            await web.TCPSite(runner, host, port, ssl_context=context).start()
+
+
+def _exit(code: int) -> None:
+    """End the process now: after the Lease is lost, every further write could be a second one."""
+    logging.shutdown()
+    os._exit(code)
+
+
+async def main() -> None:
+    """Build the parts from the environment and run them."""
+    settings = from_env()
+    logs.setup(settings.log_format, settings.log_level)
+    configuration = await load_configuration()
+    cache, health, queue = Cache(), Health(), Queue()
+    kube = Kube(configuration, cache)
+    async with aiohttp.ClientSession(timeout=_HTTP_TIMEOUT) as http:
+        ctx = Context(
+            kube=kube,
+            cache=cache,
+            queue=queue,
+            events=EventRecorder(kube, settings.pod_name),
+            settings=settings,
+            http=http,
+            progress=ProgressStore(),
+            monitor=Monitor(http, settings.prometheus_url, cache, queue),
+            numbers=Numbers(cache),
+            authority=tls.Authority(
+                settings.namespace, tls.host_names(settings.host, settings.namespace)
+            ),
+        )
+        log.info("%s starts as %s", FIELD_MANAGER, settings.pod_name)
+        await Operator(settings, ctx, health, Election(kube, settings, health)).run(configuration)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,82 @@
+"""Which keys an object concerns: whose reconcile must run when the object changes."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from policy_api.keys import LABEL_DEPLOYMENT, LABEL_TRAINING
+
+from policy_operator.cache import Id, Obj, object_id
+from policy_operator.queue import Key
+
+TRAINING = "PolicyTraining"
+DEPLOYMENT = "PolicyDeployment"
+
+
+def _names(kind: str, obj: Obj) -> Iterator[tuple[str, str]]:
+    """Name what a training or a deployment depends on, as (kind or policy, name)."""
+    spec = obj.get("spec") or {}
+    if kind == TRAINING:
+        if ref := (spec.get("base") or {}).get("training"):
+            yield TRAINING, ref["name"]
+    elif kind == DEPLOYMENT:
+        if ref := (spec.get("target") or {}).get("training"):
+            yield TRAINING, ref["name"]
+        if policy := spec.get("policy"):
+            yield "policy", policy
+
+
+class Relations:
+    """Who waits for whom, kept up to date by every event of a training or a deployment."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str, str], set[Key]] = defaultdict(set)
+        self._wants: dict[Key, set[tuple[str, str, str]]] = {}
+
+    def learn(self, kind: str, obj: Obj, *, deleted: bool) -> None:
+        """Note what a training or deployment refers to."""
+        if kind not in (TRAINING, DEPLOYMENT):
+            return
+        namespace, name = object_id(obj)
+        key = Key(kind, namespace, name)
+        wants = set() if deleted else {(namespace, what, n) for what, n in _names(kind, obj)}
+        for gone in self._wants.get(key, set()) - wants:
+            waiting = self._waiting[gone]
+            waiting.discard(key)
+            if not waiting:
+                del self._waiting[gone]
+        for new in wants:
+            self._waiting[new].add(key)
+        if wants:
+            self._wants[key] = wants
+        else:
+            self._wants.pop(key, None)
+
+    def _waiters(self, namespace: str, what: str, name: str) -> set[Key]:
+        return self._waiting.get((namespace, what, name), set())
+
+    def concerned(self, kind: str, obj: Obj) -> set[Key]:
+        """Return the keys to reconcile after a change of the object."""
+        namespace, name = ident = object_id(obj)
+        if kind == TRAINING:
+            return {Key(TRAINING, namespace, name), *self._waiters(namespace, TRAINING, name)}
+        if kind == DEPLOYMENT:
+            return {Key(DEPLOYMENT, namespace, name)}
+        if kind == "PolicyVersion":
+            spec = obj["spec"]
+            training = spec["training"]["name"]
+            return {
+                Key(TRAINING, namespace, training),
+                *self._waiters(namespace, TRAINING, training),
+                *self._waiters(namespace, "policy", spec["policy"]),
+            }
+        return _by_labels(ident, obj)
+
+
+def _by_labels(ident: Id, obj: Obj) -> set[Key]:
+    labels = obj["metadata"].get("labels") or {}
+    keys = set()
+    if LABEL_TRAINING in labels:
+        keys.add(Key(TRAINING, ident[0], labels[LABEL_TRAINING]))
+    if LABEL_DEPLOYMENT in labels:
+        keys.add(Key(DEPLOYMENT, ident[0], labels[LABEL_DEPLOYMENT]))
+    return keys

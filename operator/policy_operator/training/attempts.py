@@ -1,0 +1,91 @@
+"""The row of a training's attempts: bring it up to date, count it, time the next one. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from policy_api.keys import REASON_SUSPENDED
+from policy_api.report import Outcome
+from policy_api.v1alpha1.training import Attempt
+
+from policy_operator.training.types import AttemptView, End
+
+KEPT_ATTEMPTS = 20
+# An attempt that ends sooner than this has hardly trained; the next ones wait longer and longer.
+_SHORT = timedelta(seconds=60)
+_FIRST_RETRY = timedelta(seconds=5)
+_LAST_RETRY = timedelta(seconds=300)
+
+
+def merge_attempts(
+    known: Sequence[Attempt], views: Sequence[AttemptView], now: datetime
+) -> tuple[Attempt, ...]:
+    """Bring the status's attempts up to date; an end that was recorded is never changed.
+
+    An attempt that the status has, whose Job is neither seen nor recorded as ended, was deleted.
+    """
+    attempts = {a.index: a for a in known}
+    seen = {v.index for v in views}
+    for index, attempt in attempts.items():
+        if attempt.ended_at is None and index not in seen:
+            attempts[index] = attempt.model_copy(
+                update={
+                    "ended_at": now.replace(microsecond=0),
+                    "reason": str(Outcome.PREEMPTED),
+                    "message": f"Job {attempt.job} was deleted",
+                }
+            )
+    for view in views:
+        old = attempts.get(view.index)
+        if old is not None and old.ended_at is not None:
+            continue
+        attempts[view.index] = _attempt(view, old, now)
+    return tuple(attempts[index] for index in sorted(attempts))
+
+
+def _attempt(view: AttemptView, old: Attempt | None, now: datetime) -> Attempt:
+    if view.end is not None:
+        return ended_attempt(view, view.end, old, now)
+    return old or Attempt(index=view.index, job=view.job, started_at=view.created_at)
+
+
+def ended_attempt(view: AttemptView, end: End, old: Attempt | None, now: datetime) -> Attempt:
+    """Return the status's line of an attempt that has ended."""
+    report = end.report
+    return Attempt(
+        index=view.index,
+        job=view.job,
+        started_at=old.started_at if old is not None else view.created_at,
+        ended_at=(end.at or now).replace(microsecond=0),
+        reason=str(end.reason),
+        message=end.message,
+        resumed_from_step=report.resumed_from_step if report is not None else None,
+    )
+
+
+def crashes(attempts: Sequence[Attempt]) -> int:
+    """Count the attempts that failed by themselves; preemptions and suspensions do not count."""
+    return sum(a.reason == Outcome.TRAINER_FAILED for a in attempts)
+
+
+def next_start(attempts: Sequence[Attempt]) -> datetime | None:
+    """Return when the next attempt may start; None means at once.
+
+    A crash waits 5 s, 10 s, 20 s… up to 5 minutes. So does a second preemption in a row within a
+    minute of the attempt's start: a cluster that evicts every pod must not be flooded with Jobs.
+    """
+    short = 0
+    for attempt in reversed(attempts):
+        if attempt.ended_at is None or attempt.started_at is None:
+            break
+        if attempt.reason == REASON_SUSPENDED or attempt.ended_at - attempt.started_at > _SHORT:
+            break
+        short += 1
+    if not attempts or (last := attempts[-1]).ended_at is None:
+        return None
+    steps = short - 1
+    if last.reason == Outcome.TRAINER_FAILED:
+        steps = max(crashes(attempts), short)
+    if steps <= 0:
+        return None
+    delay: timedelta = min(_LAST_RETRY, _FIRST_RETRY * (1 << min(steps - 1, 10)))
+    return last.ended_at + delay

@@ -1,0 +1,343 @@
+"""Manifests of one attempt: its Job, headless Service and ConfigMap; and of a version. Pure."""
+
+import json
+from dataclasses import dataclass
+
+from policy_api.keys import (
+    ANNOTATION_BASE,
+    CA_FILE,
+    EXIT_CONFIG_INVALID,
+    EXIT_DATA_INVALID,
+    EXIT_PREEMPTED,
+    FIELD_MANAGER,
+    GROUP_VERSION,
+    LABEL_ATTEMPT,
+    LABEL_MANAGED_BY,
+    LABEL_POLICY,
+    LABEL_TRAINING,
+    LABEL_VERSION,
+    RUN_DIR,
+    RUN_FILE,
+    TERMINATION_LOG,
+    TOKEN_DIR,
+    TOKEN_FILE,
+)
+from policy_api.run import RunBase, RunConfig, RunInput, RunStore, RunTraining
+from policy_api.v1alpha1.training import SecretRef
+from policy_api.v1alpha1.version import (
+    PolicyVersionSpec,
+    TrainingOrigin,
+    VersionArtifact,
+    version_name,
+)
+
+from policy_operator.settings import Settings
+from policy_operator.training import storage
+from policy_operator.training.outcome import CONTAINER
+from policy_operator.training.types import BaseReady, Manifest, RecordVersion, Training
+
+_USER = 65532  # "nonroot" of distroless images
+# Agree on a step, save, stop: seconds for small models; a large one writes its shards in a minute.
+_GRACE_SECONDS = 120
+_RENDEZVOUS_PORT = 29500
+_HTTPS = 443
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an attempt is made of, besides the training itself."""
+
+    index: int
+    min_version: int
+    base: BaseReady | None
+    ca: str
+
+
+def job_name(training: Training, index: int) -> str:
+    """Return the name of an attempt's Job, Service and ConfigMap."""
+    return f"{training.meta.name}-{index}"
+
+
+def _owner(training: Training) -> Manifest:
+    return {
+        "apiVersion": GROUP_VERSION,
+        "kind": "PolicyTraining",
+        "name": training.meta.name,
+        "uid": training.meta.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _labels(training: Training, index: int) -> dict[str, str]:
+    return {
+        LABEL_MANAGED_BY: FIELD_MANAGER,
+        LABEL_POLICY: training.spec.policy,
+        LABEL_TRAINING: training.meta.name,
+        LABEL_ATTEMPT: str(index),
+    }
+
+
+def _metadata(training: Training, index: int) -> Manifest:
+    return {
+        "name": job_name(training, index),
+        "namespace": training.meta.namespace,
+        "labels": _labels(training, index),
+        "ownerReferences": [_owner(training)],
+    }
+
+
+def trainer_image(training: Training, settings: Settings) -> str:
+    """Return the image that trains."""
+    return training.spec.trainer.image or settings.trainer_image
+
+
+def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
+    """Return run.json: the spec with everything that the cluster had to resolve."""
+    spec = training.spec
+    base = RunBase(
+        model=spec.base.model,
+        scratch=spec.base.scratch,
+        artifact=plan.base.artifact if plan.base is not None else None,
+    )
+    return RunConfig(
+        training=RunTraining(
+            namespace=training.meta.namespace, name=training.meta.name, uid=training.meta.uid
+        ),
+        attempt=plan.index,
+        policy=spec.policy,
+        min_version=plan.min_version,
+        tag=spec.tag,
+        seed=spec.seed,
+        recipe=spec.recipe,
+        sft=spec.sft,
+        grpo=spec.grpo,
+        base=base,
+        adapter=spec.adapter,
+        data=tuple(
+            RunInput(
+                name=d.name,
+                uri=d.uri,
+                path=storage.local_path(d.uri),
+                sha256=d.sha256,
+                max_rows=d.max_rows,
+            )
+            for d in spec.data
+        ),
+        exit_criteria=tuple(spec.exit_criteria),
+        answer_schema=spec.answer_schema,
+        compute=spec.compute,
+        checkpoints=spec.checkpoints,
+        store=RunStore(uri=spec.artifact.uri, path=storage.local_path(spec.artifact.uri)),
+        trainer_image=trainer_image(training, settings),
+    )
+
+
+def config_map(training: Training, plan: Plan, settings: Settings) -> Manifest:
+    """Return the attempt's ConfigMap: the run's config and the CA of our HTTPS server."""
+    config = run_config(training, plan, settings).to_wire()
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(training, plan.index),
+        "data": {RUN_FILE: json.dumps(config, indent=2), CA_FILE: plan.ca},
+    }
+
+
+def service(training: Training, plan: Plan) -> Manifest:
+    """Return the headless Service through which the ranks find rank 0 before it is ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(training, plan.index),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {
+                "batch.kubernetes.io/job-name": job_name(training, plan.index),
+            },
+            "ports": [{"name": "rendezvous", "port": _RENDEZVOUS_PORT}],
+        },
+    }
+
+
+def status_url(training: Training, settings: Settings) -> str:
+    """Return where the trainer reports its progress."""
+    port = "" if settings.service_port == _HTTPS else f":{settings.service_port}"
+    meta = training.meta
+    return (
+        f"https://{settings.host}{port}"
+        f"/v1/namespaces/{meta.namespace}/policytrainings/{meta.name}/status"
+    )
+
+
+def _env(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
+    name = job_name(training, plan.index)
+    compute = training.spec.compute
+    processes = compute.processes_per_node or compute.gpus_per_node or 1
+    rank = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    plain = {
+        "PET_NNODES": str(compute.nodes),
+        "PET_NPROC_PER_NODE": str(processes),
+        "PET_MASTER_ADDR": f"{name}-0.{name}",
+        "PET_MASTER_PORT": str(_RENDEZVOUS_PORT),
+        "KUBEFLOW_TRAINER_SERVER_URL": status_url(training, settings),
+        "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{RUN_DIR}/{CA_FILE}",
+        "KUBEFLOW_TRAINER_SERVER_TOKEN": f"{TOKEN_DIR}/{TOKEN_FILE}",
+        "HOME": "/tmp",  # noqa: S108 - an emptyDir of the pod
+    }
+    return [
+        {"name": "PET_NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": rank}}},
+        *({"name": k, "value": v} for k, v in plain.items()),
+    ]
+
+
+def _resources(training: Training) -> Manifest:
+    compute = training.spec.compute
+    resources: Manifest = dict(compute.resources or {})
+    if compute.gpus_per_node:
+        limits = dict(resources.get("limits") or {})
+        limits["nvidia.com/gpu"] = str(compute.gpus_per_node)
+        resources["limits"] = limits
+    return resources
+
+
+def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
+    name = job_name(training, plan.index)
+    volumes, mounts = storage.volumes(training, plan.base, run=name)
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": trainer_image(training, settings),
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "policy_trainer.supervisor"],
+        "env": _env(training, plan, settings),
+        "envFrom": [{"secretRef": {"name": s}} for s in storage.secrets(training, plan.base)],
+        "resources": _resources(training),
+        "volumeMounts": mounts,
+        "terminationMessagePath": TERMINATION_LOG,
+        # A crash before the report is written leaves the end of the log instead.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    spec: Manifest = {
+        "restartPolicy": "Never",
+        "subdomain": name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+    }
+    compute = training.spec.compute
+    if compute.node_selector:
+        spec["nodeSelector"] = dict(compute.node_selector)
+    if compute.nodes > 1:
+        spec["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"batch.kubernetes.io/job-name": name}},
+            }
+        ]
+    return {"metadata": {"labels": _labels(training, plan.index)}, "spec": spec}
+
+
+def pod_failure_policy() -> Manifest:
+    """Return the Job's rules: the first pod that fails ends the Job at once, whatever its reason.
+
+    The ranks train together, so a single pod that is replaced could not join the others. The rules
+    only make the Job say why: bad input, or a disruption that must not count as a failure; both
+    are read by `outcome.failed`, which decides whether a new attempt follows.
+    """
+    codes = [EXIT_DATA_INVALID, EXIT_PREEMPTED, EXIT_CONFIG_INVALID]
+    return {
+        "rules": [
+            {
+                "action": "FailJob",
+                "onExitCodes": {
+                    "containerName": CONTAINER,
+                    "operator": "In",
+                    "values": sorted(codes),
+                },
+            },
+            {
+                "action": "FailJob",
+                "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+            },
+        ]
+    }
+
+
+def job(training: Training, plan: Plan, settings: Settings) -> Manifest:
+    """Return the attempt's Job; its version label reserves the number."""
+    metadata = _metadata(training, plan.index)
+    metadata["labels"][LABEL_VERSION] = str(plan.min_version)
+    if plan.base is not None:
+        metadata["annotations"] = {ANNOTATION_BASE: plan.base.version_name}
+    nodes = training.spec.compute.nodes
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": pod_failure_policy(),
+            "template": _pod(training, plan, settings),
+        },
+    }
+
+
+def policy_version(training: Training, record: RecordVersion) -> Manifest:
+    """Return the registry's record. It has no owner: a version outlives its training."""
+    artifact = record.report.artifact
+    if artifact is None:
+        raise ValueError("a version needs an artifact")
+    spec = training.spec
+    secret = spec.artifact.secret_ref
+    version = PolicyVersionSpec(
+        policy=spec.policy,
+        version=artifact.version,
+        artifact=VersionArtifact(
+            uri=artifact.uri,
+            sha256=artifact.sha256,
+            secret_ref=SecretRef(name=secret.name) if secret is not None else None,
+        ),
+        training=TrainingOrigin(name=training.meta.name, uid=training.meta.uid),
+        recipe=spec.recipe,
+        tag=spec.tag,
+        parent_version=record.parent_version,
+        metrics=list(record.metrics),
+    )
+    labels = {
+        LABEL_MANAGED_BY: FIELD_MANAGER,
+        LABEL_POLICY: spec.policy,
+        LABEL_VERSION: str(artifact.version),
+        LABEL_TRAINING: training.meta.name,
+    }
+    return {
+        "apiVersion": GROUP_VERSION,
+        "kind": "PolicyVersion",
+        "metadata": {
+            "name": version_name(spec.policy, artifact.version),
+            "namespace": training.meta.namespace,
+            "labels": labels,
+        },
+        "spec": version.to_wire(),
+    }

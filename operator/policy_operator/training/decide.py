@@ -1,0 +1,313 @@
+"""What should become of a PolicyTraining: `decide(training, observed, now)`. Pure.
+
+A training is a row of attempts, each a Job. It ends when an attempt completes (its exit criteria
+judge it), when the input is bad, when memory is too small, when it has crashed too often or when
+its time is over. A preemption is no failure: the next attempt goes on from the checkpoint.
+
+Read `decide` from top to bottom: the first case that applies wins.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from policy_api.conditions import get_condition
+from policy_api.criteria import evaluate, summary
+from policy_api.keys import (
+    COND_RUNNING,
+    COND_SUCCEEDED,
+    COND_SUSPENDED,
+    REASON_BASE_FAILED,
+    REASON_DEADLINE_EXCEEDED,
+    REASON_EXIT_CRITERIA_UNMET,
+    REASON_IMAGE_NOT_FOUND,
+    REASON_REFUSED,
+    REASON_RESUMED,
+    REASON_RETRYING,
+    REASON_STARTING,
+    REASON_SUCCEEDED,
+    REASON_SUSPENDED,
+    REASON_SUSPENDING,
+    REASON_UNSCHEDULABLE,
+    REASON_VERSION_CONFLICT,
+    REASON_WAITING_FOR_BASE,
+)
+from policy_api.report import Outcome
+from policy_api.v1alpha1.training import (
+    ArtifactStatus,
+    Attempt,
+    PolicyTrainingStatus,
+)
+from policy_api.v1alpha1.version import version_name
+
+from policy_operator.training.attempts import (
+    KEPT_ATTEMPTS,
+    crashes,
+    ended_attempt,
+    merge_attempts,
+    next_start,
+)
+from policy_operator.training.status import State, finished, take_progress, take_report
+from policy_operator.training.types import (
+    Action,
+    AttemptView,
+    BaseFailed,
+    BaseReady,
+    BaseWaiting,
+    CompleteAttempt,
+    Decision,
+    DeleteTraining,
+    End,
+    Event,
+    EventType,
+    NoBase,
+    Observed,
+    RecordVersion,
+    StartAttempt,
+    StopJob,
+    Training,
+)
+
+_ASK_AGAIN = timedelta(seconds=30)  # after a refusal that may pass, e.g. a quota
+_WARNINGS = {
+    REASON_UNSCHEDULABLE,
+    REASON_IMAGE_NOT_FOUND,
+    REASON_REFUSED,
+    REASON_RETRYING,
+}
+
+
+def _event(old: str | None, status: PolicyTrainingStatus) -> tuple[Event, ...]:
+    """Tell a change of state, once."""
+    new = status.state or ""
+    if new in ("", old, REASON_STARTING):
+        return ()  # the start of an attempt has its own event
+    failed = get_condition(status.conditions, COND_SUCCEEDED)
+    bad = new in _WARNINGS or (failed is not None and failed.status == "False")
+    kind: EventType = "Warning" if bad else "Normal"
+    running = get_condition(status.conditions, COND_RUNNING)
+    return ((kind, new, running.message if running is not None else ""),)
+
+
+def _sooner(*times: datetime | None) -> datetime | None:
+    return min((t for t in times if t is not None), default=None)
+
+
+def decide(training: Training, observed: Observed, now: datetime) -> Decision:
+    """Return what should be, from what is.
+
+    Args:
+        training: The object, with the status that was written last.
+        observed: Its Jobs, pods, base and version.
+        now: The time, UTC.
+    """
+    if training.meta.deletion_timestamp is not None:
+        return Decision(status=training.status)
+    if finished(training.status):
+        return _after_the_end(training, observed, now)
+
+    attempts = merge_attempts(training.status.attempts, observed.attempts, now)
+    state = State(training, now, training.status).update(
+        observed_generation=training.meta.generation,
+        attempts=list(attempts[-KEPT_ATTEMPTS:]),
+        started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
+    )
+    decision = _decide(state, attempts, observed)
+    news = _event(training.status.state, decision.status)
+    return replace(decision, events=(*decision.events, *news))
+
+
+def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one place to read it
+    state: State, attempts: tuple[Attempt, ...], observed: Observed
+) -> Decision:
+    training, now = state.training, state.now
+    view = observed.attempts[-1] if observed.attempts else None
+    last = attempts[-1] if attempts else None
+    if view is not None and view.end is not None and view.end.report is not None:
+        state = take_report(state, view.end.report)
+
+    # 1. An attempt has completed: its exit criteria judge the training.
+    if view is not None and view.end is not None and view.end.reason == Outcome.COMPLETED:
+        return _completed(state, view, view.end, observed)
+
+    # 2. It can't get better by trying again.
+    if last is not None and last.reason in (
+        Outcome.CONFIG_INVALID,
+        Outcome.DATA_INVALID,
+        Outcome.OUT_OF_MEMORY,
+        REASON_DEADLINE_EXCEEDED,
+    ):
+        return Decision(state.ended(False, last.reason, last.message or "").status)
+    if observed.refusal is not None and observed.refusal.final:
+        return Decision(
+            state.ended(False, str(Outcome.CONFIG_INVALID), observed.refusal.message).status
+        )
+    retries = training.spec.max_retries
+    if last is not None and last.reason == Outcome.TRAINER_FAILED and crashes(attempts) > retries:
+        message = f"{last.message} (attempt {last.index}; maxRetries {retries} are used up)"
+        return Decision(state.ended(False, str(Outcome.TRAINER_FAILED), message).status)
+
+    # 3. Its time is over.
+    limit = training.spec.active_deadline_seconds
+    started = state.status.started_at
+    deadline = started + timedelta(seconds=limit) if limit is not None and started else None
+    active = view if view is not None and view.end is None else None
+    stop: tuple[Action, ...] = ()
+    if active is not None and not active.stopping:
+        stop = (StopJob(active.job),)
+    if deadline is not None and now >= deadline:
+        message = f"not finished {limit} s after its first start (activeDeadlineSeconds)"
+        if active is not None:
+            over = End(REASON_DEADLINE_EXCEEDED, message, now)
+            attempts = (*attempts[:-1], ended_attempt(active, over, attempts[-1], now))
+            state = state.update(attempts=list(attempts[-KEPT_ATTEMPTS:]))
+        return Decision(state.ended(False, REASON_DEADLINE_EXCEEDED, message).status, actions=stop)
+
+    # 4. A person wants it to pause.
+    if training.spec.suspend:
+        return _suspend(state, active, stop, observed, deadline)
+    if get_condition(state.status.conditions, COND_SUSPENDED) is not None:
+        state = state.set(COND_SUSPENDED, "False", REASON_RESUMED, "suspend is false")
+
+    # 5. An attempt is under way.
+    if active is not None:
+        return _follow(state, active, observed, deadline)
+
+    # 6. The next attempt: when its base is there and the last one's pods are gone.
+    return _start(state, attempts, observed, deadline)
+
+
+def _completed(state: State, view: AttemptView, end: End, observed: Observed) -> Decision:
+    """Judge the exit criteria and record the version."""
+    report = end.report
+    artifact = report.artifact if report is not None else None
+    if report is None or artifact is None:  # outcome.completed() asks for both
+        raise ValueError(f"attempt {view.index} completed without an artifact")
+    spec = state.training.spec
+    name = version_name(spec.policy, artifact.version)
+    if observed.version is not None and not observed.version.ours:
+        message = (
+            f"the trainer wrote version {artifact.version} to {artifact.uri}, but PolicyVersion "
+            f"{name} records training {observed.version.training}: two artifact stores for one "
+            "policy? Run this training again under a new name"
+        )
+        return Decision(state.ended(False, REASON_VERSION_CONFLICT, message).status)
+    verdicts = evaluate(spec.exit_criteria, report.metrics)
+    met = all(v.met for v in verdicts)
+    state = state.update(
+        version=artifact.version,
+        artifact=ArtifactStatus(uri=artifact.uri, sha256=artifact.sha256),
+        exit_criteria=list(verdicts),
+    )
+    actions: tuple[Action, ...] = ()
+    if observed.version is None or not observed.version.judged:
+        parent = parent_version(spec.policy, view.base_version)
+        actions = (RecordVersion(report, verdicts, tuple(report.metrics), parent),)
+    message = f"version {artifact.version}: {summary(verdicts)}"
+    reason = REASON_SUCCEEDED if met else REASON_EXIT_CRITERIA_UNMET
+    return Decision(state.ended(met, reason, message).status, actions=actions)
+
+
+def parent_version(policy: str, base: str | None) -> int | None:
+    """Return the number in a PolicyVersion's name if it is of the same policy."""
+    prefix = f"{policy}-v"
+    if base is None or not base.startswith(prefix) or not base[len(prefix) :].isdecimal():
+        return None
+    return int(base[len(prefix) :])
+
+
+def _suspend(
+    state: State,
+    active: AttemptView | None,
+    stop: tuple[Action, ...],
+    observed: Observed,
+    deadline: datetime | None,
+) -> Decision:
+    if active is not None or observed.pods_left:
+        message = "the trainer saves a checkpoint and stops"
+        state = state.running(REASON_SUSPENDING, message, really=active is not None)
+    else:
+        state = state.running(REASON_SUSPENDED, "suspend is true")
+        state = state.set(COND_SUSPENDED, "True", REASON_SUSPENDED, "suspend is true")
+    return Decision(state.status, actions=stop, next_check_at=deadline)
+
+
+def _follow(
+    state: State, active: AttemptView, observed: Observed, deadline: datetime | None
+) -> Decision:
+    state, look_again = take_progress(state, observed)
+    if active.stopping:  # suspend was taken back before the pods had stopped
+        state = state.running(REASON_SUSPENDING, "it stops, then goes on", really=True)
+    else:
+        state = state.running(active.reason, active.message, really=active.running)
+    actions: tuple[Action, ...] = ()
+    if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
+        state = state.running(REASON_REFUSED, observed.refusal.message)
+        look_again = _sooner(look_again, state.now + _ASK_AGAIN)
+    elif not active.complete and not isinstance(observed.base, BaseWaiting | BaseFailed):
+        base = observed.base if isinstance(observed.base, BaseReady) else None
+        actions = (CompleteAttempt(active.index, base),)
+    return Decision(state.status, actions=actions, next_check_at=_sooner(deadline, look_again))
+
+
+def _start(
+    state: State, attempts: tuple[Attempt, ...], observed: Observed, deadline: datetime | None
+) -> Decision:
+    base: BaseReady | None
+    match observed.base:
+        case BaseFailed(message):
+            return Decision(state.ended(False, REASON_BASE_FAILED, message).status)
+        case BaseWaiting(message):
+            waiting = state.running(REASON_WAITING_FOR_BASE, message)
+            return Decision(waiting.status, next_check_at=deadline)
+        case NoBase():
+            base = None
+        case BaseReady():
+            base = observed.base
+        case _:
+            assert_never(observed.base)
+
+    last = attempts[-1] if attempts else None
+    if last is not None:
+        message = f"attempt {last.index} ended ({last.reason}): {last.message}"
+        if observed.pods_left:
+            waiting = state.running(REASON_RETRYING, message)
+            return Decision(waiting.status, next_check_at=deadline)
+        at = next_start(attempts)
+        if at is not None and state.now < at:
+            waiting = state.running(REASON_RETRYING, message)
+            return Decision(waiting.status, next_check_at=_sooner(at, deadline))
+
+    index = last.index + 1 if last is not None else 0
+    job = f"{state.training.meta.name}-{index}"
+    if observed.refusal is not None:
+        waiting = state.running(REASON_REFUSED, observed.refusal.message)
+        return Decision(waiting.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
+    began = state.now.replace(microsecond=0)
+    attempt = Attempt(index=index, job=job, started_at=began)
+    state = state.update(
+        attempts=[*state.status.attempts, attempt][-KEPT_ATTEMPTS:],
+        started_at=state.status.started_at or began,
+    )
+    state = state.running(REASON_STARTING, f"Job {job} is made, no pod yet")
+    after = f" after attempt {last.index} ({last.reason})" if last is not None else ""
+    return Decision(
+        state.status,
+        actions=(StartAttempt(index, base),),
+        next_check_at=deadline,
+        events=(("Normal", "AttemptStarted", f"Job {job} is made{after}"),),
+    )
+
+
+def _after_the_end(training: Training, observed: Observed, now: datetime) -> Decision:
+    """Keep the verdict; end what still runs; delete the object when its time has come."""
+    actions: list[Action] = [
+        StopJob(v.job) for v in observed.attempts if v.end is None and not v.stopping
+    ]
+    ttl, end = training.spec.ttl_seconds_after_finished, training.status.finished_at
+    if ttl is None or end is None:
+        return Decision(training.status, actions=tuple(actions))
+    due = end + timedelta(seconds=ttl)
+    if now >= due:
+        return Decision(training.status, actions=(*actions, DeleteTraining()))
+    return Decision(training.status, actions=tuple(actions), next_check_at=due)

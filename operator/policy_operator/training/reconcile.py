@@ -1,0 +1,243 @@
+"""Reconcile one PolicyTraining: observe, decide, apply, write the status once, tell the news.
+
+Every step may be the last before the process is killed. So children come before the status that
+speaks of them, names are deterministic, and a child that exists is not made again.
+"""
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import assert_never
+
+from policy_api.conditions import set_condition
+from policy_api.criteria import summary
+from policy_api.keys import (
+    COND_ACCEPTED,
+    REASON_EXIT_CRITERIA_MET,
+    REASON_EXIT_CRITERIA_UNMET,
+)
+from policy_api.v1alpha1.training import PolicyTrainingStatus
+from policy_api.v1alpha1.version import PolicyVersionStatus
+
+from policy_operator.cache import Obj
+from policy_operator.context import Context
+from policy_operator.kube import AlreadyExists, ApiError, NotFound
+from policy_operator.queue import Key
+from policy_operator.training import build
+from policy_operator.training.decide import decide
+from policy_operator.training.observe import observe, owned_by
+from policy_operator.training.status import finished
+from policy_operator.training.types import (
+    Action,
+    BaseReady,
+    CompleteAttempt,
+    Decision,
+    DeleteTraining,
+    RecordVersion,
+    Refusal,
+    StartAttempt,
+    StopJob,
+    Training,
+)
+
+log = logging.getLogger(__name__)
+
+_INVALID = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+# The world may answer otherwise than the cache said; after this many answers, back off.
+_ROUNDS = 3
+
+
+class Refused(Exception):  # noqa: N818 - not an error of ours
+    """The API server did not take the attempt's Job."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Changed(Exception):  # noqa: N818 - not an error
+    """Something is other than the cache said; the cache knows now: decide again."""
+
+
+async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
+    """Bring one training a step further.
+
+    Returns:
+        When to look again, even if nothing happens.
+
+    Raises:
+        ApiError, OSError, TimeoutError: a call failed; to be tried again.
+        ValueError: the object does not fit this operator's shapes.
+    """
+    refusal: Refusal | None = None
+    for _ in range(_ROUNDS):
+        obj = ctx.cache.get(key.kind, key.namespace, key.name)
+        if obj is None:
+            return None
+        training = Training.parse(obj)
+        observed, reserved = await observe(ctx, training)
+        decision = decide(training, replace(observed, refusal=refusal), now)
+        try:
+            await _apply(ctx, training, decision, reserved)
+        except Refused as error:
+            refusal = error.refusal
+        except Changed as change:
+            log.info("%s; deciding again", change)
+        else:
+            await _write(ctx, obj, training, decision)
+            return decision.next_check_at
+    raise TimeoutError(f"nothing could be settled in {_ROUNDS} rounds")
+
+
+async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision) -> None:
+    """Write the status if it changed, then tell the news."""
+    status = decision.status
+    if status != training.status:
+        try:
+            await ctx.kube.patch_status(
+                "PolicyTraining",
+                training.meta.namespace,
+                training.meta.name,
+                status.to_wire(),
+                uid=training.meta.uid,
+            )
+        except NotFound:
+            return  # deleted meanwhile: there is nobody left to tell
+    if finished(status):
+        ctx.progress.forget(training.meta.uid)
+    for kind, reason, message in decision.events:
+        ctx.events.emit(obj, kind, reason, message)
+
+
+async def _apply(
+    ctx: Context, training: Training, decision: Decision, reserved: int | None
+) -> None:
+    for action in decision.actions:
+        await _act(ctx, training, action, decision.status, reserved)
+
+
+async def _act(
+    ctx: Context,
+    training: Training,
+    action: Action,
+    status: PolicyTrainingStatus,
+    reserved: int | None,
+) -> None:
+    meta = training.meta
+    match action:
+        case StartAttempt(index, base):
+            plan = _plan(ctx, training, index, base, reserved)
+            await _start(ctx, training, plan)
+        case CompleteAttempt(index, base):
+            plan = _plan(ctx, training, index, base, reserved)
+            await _complete(ctx, training, plan)
+        case StopJob(job):
+            await _stop(ctx, meta.namespace, job)
+        case RecordVersion():
+            await _record(ctx, training, action, status)
+        case DeleteTraining():
+            await ctx.kube.delete("PolicyTraining", meta.namespace, meta.name, uid=meta.uid)
+        case _:
+            assert_never(action)
+
+
+def _plan(
+    ctx: Context, training: Training, index: int, base: BaseReady | None, reserved: int | None
+) -> build.Plan:
+    meta = training.meta
+    number = reserved
+    if number is None:
+        number = ctx.numbers.reserve(meta.namespace, training.spec.policy, meta.uid)
+    return build.Plan(index=index, min_version=number, base=base, ca=ctx.authority.ca)
+
+
+async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:
+    """Create a child; one that we made before is fine, one of somebody else is not."""
+    try:
+        await ctx.kube.create(manifest)
+    except AlreadyExists:
+        kind, meta = manifest["kind"], manifest["metadata"]
+        found = await ctx.kube.get(kind, meta["namespace"], meta["name"])
+        if found is None:
+            raise Changed(f"{kind} {meta['name']} came and went") from None
+        if not owned_by(found, training.meta.uid):
+            message = (
+                f"{kind} {meta['name']} exists and is not of this training: "
+                "waiting for it to be deleted"
+            )
+            raise Refused(Refusal(message, final=False)) from None
+    except ApiError as error:
+        if error.status in _INVALID:
+            message = f"the API server refuses {manifest['kind']}: {error.message}"
+            raise Refused(Refusal(message, final=True)) from error
+        if error.status == HTTPStatus.FORBIDDEN:
+            raise Refused(Refusal(error.message, final=False)) from error
+        raise
+
+
+async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) -> None:
+    """Create children side by side; the first refusal counts, after all have been answered."""
+    results = await asyncio.gather(
+        *(_create_own(ctx, training, m) for m in manifests), return_exceptions=True
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _start(ctx: Context, training: Training, plan: build.Plan) -> None:
+    manifests = [
+        build.job(training, plan, ctx.settings),
+        build.config_map(training, plan, ctx.settings),
+        build.service(training, plan),
+    ]
+    await _create_all(ctx, training, manifests)
+
+
+async def _complete(ctx: Context, training: Training, plan: build.Plan) -> None:
+    manifests = [
+        build.config_map(training, plan, ctx.settings),
+        build.service(training, plan),
+    ]
+    await _create_all(ctx, training, manifests)
+
+
+async def _stop(ctx: Context, namespace: str, job: str) -> None:
+    try:
+        await ctx.kube.merge_patch("Job", namespace, job, {"spec": {"suspend": True}})
+    except NotFound:
+        raise Changed(f"Job {job} is gone") from None
+
+
+async def _record(
+    ctx: Context, training: Training, record: RecordVersion, status: PolicyTrainingStatus
+) -> None:
+    """Claim the number by creating the PolicyVersion, then write the verdict into it."""
+    manifest = build.policy_version(training, record)
+    namespace, name = training.meta.namespace, manifest["metadata"]["name"]
+    number = manifest["spec"]["version"]
+    await ctx.numbers.remember(ctx.kube, namespace, training.spec.policy, number)
+    try:
+        version = await ctx.kube.create(manifest)
+    except AlreadyExists:
+        found = await ctx.kube.get("PolicyVersion", namespace, name)
+        if found is None or found["spec"]["training"]["uid"] != training.meta.uid:
+            raise Changed(f"PolicyVersion {name} is taken") from None
+        version = found
+    met = all(v.met for v in record.verdicts)
+    old = PolicyVersionStatus.model_validate(version.get("status") or {})
+    conditions = set_condition(
+        old.conditions,
+        COND_ACCEPTED,
+        "True" if met else "False",
+        REASON_EXIT_CRITERIA_MET if met else REASON_EXIT_CRITERIA_UNMET,
+        summary(record.verdicts),
+        now=status.finished_at or datetime.fromisoformat(version["metadata"]["creationTimestamp"]),
+        generation=version["metadata"].get("generation"),
+    )
+    new = old.model_copy(update={"conditions": list(conditions)})
+    await ctx.kube.patch_status(
+        "PolicyVersion", namespace, name, new.to_wire(), uid=version["metadata"]["uid"]
+    )

@@ -1,0 +1,99 @@
+"""A training's status while a decision works it out. Pure."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from policy_api.conditions import Status, get_condition, set_condition
+from policy_api.keys import COND_RUNNING, COND_SUCCEEDED
+from policy_api.report import Outcome, TrainingReport
+from policy_api.v1alpha1.training import PolicyTrainingStatus, Progress
+
+from policy_operator.training.types import Observed, Training
+
+# The API server and its watchers are spared: a trainer may report as often as it likes.
+PROGRESS_EVERY = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class State:
+    """The status while it is worked out, with what is needed to change it."""
+
+    training: Training
+    now: datetime
+    status: PolicyTrainingStatus
+
+    def set(self, kind: str, status: Status, reason: str, message: str) -> "State":
+        """Set a condition."""
+        conditions = set_condition(
+            self.status.conditions,
+            kind,
+            status,
+            reason,
+            message,
+            now=self.now,
+            generation=self.training.meta.generation,
+        )
+        return self.update(conditions=list(conditions))
+
+    def update(self, **fields: object) -> "State":
+        """Replace fields of the status."""
+        return replace(self, status=self.status.model_copy(update=fields))
+
+    def running(self, reason: str, message: str, *, really: bool = False) -> "State":
+        """Say how the run is; whether it succeeds is still unknown."""
+        state = self.set(COND_RUNNING, "True" if really else "False", reason, message)
+        state = state.set(COND_SUCCEEDED, "Unknown", reason, message)
+        return state.update(state=reason)
+
+    def ended(self, success: bool, reason: str, message: str) -> "State":
+        """Say how it all ended."""
+        state = self.set(COND_RUNNING, "False", reason, message)
+        state = state.set(COND_SUCCEEDED, "True" if success else "False", reason, message)
+        at = state.status.finished_at or self.now.replace(microsecond=0)
+        return state.update(state=reason, finished_at=at)
+
+
+def finished(status: PolicyTrainingStatus) -> bool:
+    """Whether the training has succeeded or failed for good."""
+    found = get_condition(status.conditions, COND_SUCCEEDED)
+    return found is not None and found.status != "Unknown"
+
+
+def take_progress(state: State, observed: Observed) -> tuple[State, datetime | None]:
+    """Write the newest report into the status, at most once in 5 s; say when to look again."""
+    news, old = observed.progress, state.status.progress
+    written = old.updated_at if old is not None else None
+    if news is None or (written is not None and news.at.replace(microsecond=0) <= written):
+        return state, None
+    if written is not None and state.now - written < PROGRESS_EVERY:
+        return state, written + PROGRESS_EVERY
+    progress = Progress(
+        percent=news.percent if news.percent is not None else (old.percent if old else None),
+        step=news.step if news.step is not None else (old.step if old else None),
+        max_steps=news.max_steps
+        if news.max_steps is not None
+        else (old.max_steps if old else None),
+        remaining_seconds=news.remaining_seconds,
+        updated_at=news.at.replace(microsecond=0),
+    )
+    return state.update(progress=progress, metrics=list(news.metrics or state.status.metrics)), None
+
+
+def take_report(state: State, report: TrainingReport) -> State:
+    """Write an ended attempt's report into the status."""
+    old = state.status.progress
+    step = report.step if report.step is not None else (old.step if old else None)
+    most = report.max_steps if report.max_steps is not None else (old.max_steps if old else None)
+    percent = old.percent if old else None
+    if report.outcome is Outcome.COMPLETED:
+        percent = 100
+    elif step is not None and most:
+        percent = min(100, 100 * step // most)
+    progress = Progress(
+        percent=percent,
+        step=step,
+        max_steps=most,
+        remaining_seconds=0 if report.outcome is Outcome.COMPLETED else None,
+        updated_at=old.updated_at if old else None,
+    )
+    return state.update(progress=progress, metrics=list(report.metrics or state.status.metrics))

@@ -1,0 +1,188 @@
+"""The shapes that observing, deciding and applying pass to each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from policy_api.base import Metric, ObjectMeta
+from policy_api.report import TrainingReport
+from policy_api.run import BaseArtifact
+from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
+
+from policy_operator.progress import ReportedProgress
+
+Manifest = dict[str, Any]
+EventType = Literal["Normal", "Warning"]
+Event = tuple[EventType, str, str]  # type, reason, message
+
+
+@dataclass(frozen=True)
+class Training:
+    """A PolicyTraining as the API server has it."""
+
+    meta: ObjectMeta
+    spec: PolicyTrainingSpec
+    status: PolicyTrainingStatus
+
+    @staticmethod
+    def parse(obj: Mapping[str, Any]) -> "Training":
+        """Read the object.
+
+        Raises:
+            ValueError: it does not fit this operator's shapes (a newer CRD is installed).
+        """
+        return Training(
+            meta=ObjectMeta.model_validate(obj["metadata"]),
+            spec=PolicyTrainingSpec.model_validate(obj["spec"]),
+            status=PolicyTrainingStatus.model_validate(obj.get("status") or {}),
+        )
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended."""
+
+    reason: str
+    """Of policy_api.report.Outcome, or Suspended, DeadlineExceeded."""
+    message: str
+    at: datetime | None
+    """When, if the cluster says so."""
+    report: TrainingReport | None = None
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    """One Job and its pods, as far as decisions need them."""
+
+    index: int
+    job: str
+    created_at: datetime
+    base_version: str | None
+    """Name of the PolicyVersion it starts from, as was decided when it was made."""
+    running: bool = False
+    """All of its pods run."""
+    reason: str = ""
+    """Why they do not, or Training."""
+    message: str = ""
+    stopping: bool = False
+    """Its Job is suspended: the pods are told to stop."""
+    complete: bool = True
+    """Its ConfigMap and Service exist as well."""
+    end: End | None = None
+
+
+@dataclass(frozen=True)
+class NoBase:
+    """Training starts from a model or from scratch."""
+
+
+@dataclass(frozen=True)
+class BaseReady:
+    """The version to start from."""
+
+    artifact: BaseArtifact
+    version_name: str
+    secret: str | None = None
+
+
+@dataclass(frozen=True)
+class BaseWaiting:
+    """The other training has not succeeded yet."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class BaseFailed:
+    """The other training will never succeed."""
+
+    message: str
+
+
+BaseState = NoBase | BaseReady | BaseWaiting | BaseFailed
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A PolicyVersion of the number that our trainer claimed."""
+
+    ours: bool
+    judged: bool
+    """It has its Accepted condition."""
+    training: str
+    """Name of the training that it records."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The API server did not take our Job."""
+
+    message: str
+    final: bool
+    """It never will: the template is invalid; else it may later (a quota)."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that a decision looks at, besides the object and the time."""
+
+    attempts: tuple[AttemptView, ...] = ()
+    """Attempts whose Job exists and whose end the status does not know yet."""
+    pods_left: bool = False
+    """Pods of an ended attempt still run: they may still write their checkpoint."""
+    base: BaseState = field(default_factory=NoBase)
+    version: VersionRecord | None = None
+    progress: ReportedProgress | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class StartAttempt:
+    """Create the attempt's Job, Service and ConfigMap."""
+
+    index: int
+    base: BaseReady | None
+
+
+@dataclass(frozen=True)
+class CompleteAttempt:
+    """Create what the attempt's Job lacks: an earlier run of ours was interrupted."""
+
+    index: int
+    base: BaseReady | None
+
+
+@dataclass(frozen=True)
+class StopJob:
+    """Suspend the Job: its pods get SIGTERM, save a checkpoint and end."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class RecordVersion:
+    """Create the PolicyVersion of a finished training, with its verdict."""
+
+    report: TrainingReport
+    verdicts: tuple[CriterionVerdict, ...]
+    metrics: tuple[Metric, ...]
+    parent_version: int | None
+
+
+@dataclass(frozen=True)
+class DeleteTraining:
+    """Its time to live after the end is over."""
+
+
+Action = StartAttempt | CompleteAttempt | StopJob | RecordVersion | DeleteTraining
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What should be."""
+
+    status: PolicyTrainingStatus
+    actions: tuple[Action, ...] = ()
+    next_check_at: datetime | None = None
+    events: tuple[Event, ...] = ()
