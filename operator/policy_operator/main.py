@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _STOP_SECONDS = 5.0  # for reconciles under way when we are told to stop; a killed one is no harm
 _FIRST_RESYNC = 15.0  # seconds: what was deleted between our list and kopf's
+_LIST_AGAIN = 1.0  # seconds
 _HOUSEKEEPING = 60.0  # seconds between looks at certificates, the CA's copies and the token
 
 
@@ -122,7 +123,7 @@ class Operator:
         """Reconcile everything once we lead, then what changes."""
         await self._election.leading.wait()
         # What changed while the last leader still wrote is known only by a fresh list.
-        await self._resync()
+        await self._resync_until_done()
         self._add_all()
         queue = self._ctx.queue
         self._reconciling = asyncio.create_task(
@@ -131,8 +132,10 @@ class Operator:
         await self._reconciling
 
     async def _monitor(self) -> None:
+        """Ask Prometheus while we lead; without its URL there is nobody to ask."""
         await self._election.leading.wait()
         await self._ctx.monitor.run()
+        await self._stop.wait()
 
     async def _reconcile(self, key: Key) -> datetime | None:
         if key.kind == TRAINING:
@@ -164,19 +167,25 @@ class Operator:
         self._health.synced = True
         self._synced.set()
 
-    async def _resync_forever(self) -> None:
-        await self._resync()
-        delay = min(_FIRST_RESYNC, self._settings.resync_seconds)
+    async def _resync_until_done(self) -> None:
+        """List every kind, again and again until the API server has answered for each."""
         while True:
-            await asyncio.sleep(delay)
-            delay = self._settings.resync_seconds
             try:
                 await self._resync()
             except (ApiError, OSError, TimeoutError) as error:
-                log.warning("resync failed, again in %.0f s: %s", delay, error)
-                continue
+                log.warning("a list failed, again in %.0f s: %s", _LIST_AGAIN, error)
+                await asyncio.sleep(_LIST_AGAIN)
+            else:
+                return
+
+    async def _resync_forever(self) -> None:
+        delay = min(_FIRST_RESYNC, self._settings.resync_seconds)
+        while True:
+            await self._resync_until_done()
             if self._election.leading.is_set():
                 self._add_all()
+            await asyncio.sleep(delay)
+            delay = self._settings.resync_seconds
 
     async def _keep_house(self) -> None:
         ctx, settings = self._ctx, self._settings

@@ -64,7 +64,10 @@ class Relations:
         if kind == "PolicyVersion":
             spec = obj["spec"]
             training = spec["training"]["name"]
+            # A deployment that was deleted while nobody watched is still named here.
+            serving = (obj.get("status") or {}).get("serving") or ()
             return {
+                *(Key(DEPLOYMENT, namespace, s["deployment"]) for s in serving),
                 Key(TRAINING, namespace, training),
                 *self._waiters(namespace, TRAINING, training),
                 *self._waiters(namespace, "policy", spec["policy"]),
