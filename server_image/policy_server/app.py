@@ -129,12 +129,21 @@ def _add_refusals(app: FastAPI, state: State) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> Response:
-        message = problem.detail
-        if problem.status_code == HTTPStatus.NOT_FOUND:
-            message = f"there is no {request.url.path} here: see /docs"
-        elif problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            message = f"{request.url.path} does not take {request.method}: see /docs"
-        code = HTTPStatus(problem.status_code).name.title().replace("_", "")
+        path, message = request.url.path, problem.detail
+        match problem.status_code:
+            case 400:  # raised by FastAPI, whose words don't say what to change
+                code, message = "NotJSON", "the body is not JSON: send UTF-8 text"
+            case 404:
+                code, message = "NotFound", f"there is no {path} here: see /docs"
+            case 405:
+                code = "MethodNotAllowed"
+                message = f"{path} does not take {request.method}: see /docs"
+            case 413:
+                code = "BodyTooLong"
+            case 415:
+                code = "NotJSON"
+            case _:
+                code = "Refused"
         response = _refuse(state, problem.status_code, code, message)
         response.headers.update(problem.headers or {})
         return response

@@ -48,7 +48,7 @@ class Settings:
             SettingsInvalidError: A variable is missing or wrong.
         """
         sha256 = _required(env, "POLICY_ARTIFACT_SHA256")
-        if not re.match(SHA256, sha256):
+        if not re.fullmatch(SHA256, sha256):
             raise SettingsInvalidError(
                 "POLICY_ARTIFACT_SHA256 must be the 64 hexadecimal digits of policy.json's sha256"
             )

@@ -10,7 +10,7 @@ POLICY = "review-forge"
 VERSION = 3
 
 
-def manifest_of(files: Mapping[str, bytes], **changes: Any) -> dict[str, Any]:
+def manifest_of(contents: Mapping[str, bytes], /, **changes: Any) -> dict[str, Any]:
     """Return a whole manifest for these files; `changes` replaces fields."""
     return {
         "schemaVersion": 1,
@@ -29,21 +29,24 @@ def manifest_of(files: Mapping[str, bytes], **changes: Any) -> dict[str, Any]:
         "packages": {},
         "files": [
             {"path": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            for name, content in files.items()
+            for name, content in contents.items()
         ],
         **changes,
     }
 
 
-def write_artifact(folder: Path, files: Mapping[str, bytes] | None = None, **changes: Any) -> str:
+def write_artifact(
+    folder: Path, contents: Mapping[str, bytes] | None = None, /, **changes: Any
+) -> str:
     """Write an artifact and return the checksum of its policy.json."""
-    files = {"config.json": b"{}", "model.safetensors": b"weights"} if files is None else files
-    for name, content in files.items():
+    if contents is None:
+        contents = {"config.json": b"{}", "model.safetensors": b"weights"}
+    for name, content in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     folder.mkdir(parents=True, exist_ok=True)
-    raw = json.dumps(manifest_of(files, **changes)).encode()
+    raw = json.dumps(manifest_of(contents, **changes)).encode()
     (folder / "policy.json").write_bytes(raw)
     return hashlib.sha256(raw).hexdigest()
 

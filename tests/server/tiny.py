@@ -4,7 +4,6 @@ Trained, not random: what a random model says next hangs on the last digits of i
 test on it would test the rounding of a matrix product.
 """
 
-import itertools
 from pathlib import Path
 
 import torch
@@ -101,9 +100,7 @@ def seal(folder: Path, *, max_new_tokens: int = 160, **changes: object) -> str:
     """Write policy.json for what is in `folder`."""
     files = {
         path.name: path.read_bytes()
-        for path in itertools.chain(
-            folder.glob("*.json"), folder.glob("*.safetensors"), folder.glob("*.jinja")
-        )
+        for path in sorted(folder.iterdir())
         if path.name != "policy.json"
     }
     manifest = {

@@ -1,0 +1,129 @@
+"""An engine that a test scripts, and a real server process around it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from policy_server import logs
+from policy_server.engine import Answer, Question, Refusal
+from policy_server.serve import serve
+from policy_server.settings import Settings
+
+GOOD = "Score: 70\nClarity: fine, and so is all the rest."
+SCHEMA = {"patterns": [r"Score: \d+"], "minLength": 10}
+ROOT = Path(__file__).parents[2]
+
+
+class Scripted:
+    """Obeys the prompt: `bad`, `raise`, `long`, `slow`; anything else is answered well."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+        self.batches: list[int] = []
+        self._never = threading.Event()
+        self.busy = threading.Event()  # it has been asked
+        self.hold = threading.Event()  # cleared: answers wait
+        self.hold.set()
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer | Refusal]:
+        """Answer each question as its prompt says."""
+        self.batches.append(len(questions))
+        self.busy.set()
+        self.hold.wait(30)
+        self._never.wait(self._seconds)  # the model's work, in the engine's own thread
+        return [self._one(question) for question in questions]
+
+    def _one(self, question: Question) -> Answer | Refusal:
+        text = question.prompt or question.turns[-1].content
+        if "raise" in text:
+            raise RuntimeError("the weights are upside down")
+        if "long" in text:
+            return Refusal(413, "PromptTooLong", "the prompt has 9 tokens, at most 8: shorten it")
+        if "bad" in text:
+            return Answer("no score here, sorry", 5, 0.5)
+        return Answer(GOOD, 12, 0.75)
+
+
+@asynccontextmanager
+async def server(
+    env: dict[str, str],
+    *,
+    module: str = "server.scripted",
+    ready: bool = True,
+    listens: bool = True,
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, Path]]:
+    """Run a server process; yield it, its URL once it is ready, and the file of its log."""
+    log = Path(env["TERMINATION_LOG"]).with_name("server.log")
+    path = ":".join(str(ROOT / name) for name in ("api", "server_image", "tests"))
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            env={**os.environ, "PYTHONPATH": path, "PORT": "0", **env},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    try:
+        url = f"http://127.0.0.1:{await _port(process, log)}" if listens else ""
+        if ready:
+            await _ready(process, url, log)
+        yield process, url, log
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def lines(log: Path, message: str) -> list[dict]:
+    """Return the log's lines with this message."""
+    return [line for line in _lines(log) if line["message"] == message]
+
+
+def _lines(log: Path) -> list[dict]:
+    whole = [text for text in log.read_text().splitlines(keepends=True) if text.endswith("\n")]
+    return [json.loads(text) for text in whole if text.startswith("{")]
+
+
+async def _port(process: asyncio.subprocess.Process, log: Path) -> int:
+    async with asyncio.timeout(60):
+        while not (found := lines(log, "listening")):
+            _check_alive(process, log)
+            await asyncio.sleep(0.02)
+    return found[0]["port"]
+
+
+async def _ready(process: asyncio.subprocess.Process, url: str, log: Path) -> None:
+    async with asyncio.timeout(240), httpx.AsyncClient(base_url=url) as client:
+        while (await client.get("/readyz")).status_code != 200:
+            _check_alive(process, log)
+            await asyncio.sleep(0.05)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
+    while not condition():  # noqa: ASYNC110 - what it looks at has no event
+        await asyncio.sleep(0.01)
+
+
+def _check_alive(process: asyncio.subprocess.Process, log: Path) -> None:
+    assert process.returncode is None, log.read_text()
+
+
+def terminate(process: asyncio.subprocess.Process) -> None:
+    """Ask the process to stop, as the kubelet does."""
+    process.send_signal(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    logs.setup()
+    work = float(os.environ.get("SCRIPTED_SECONDS", "0"))
+    sys.exit(asyncio.run(serve(Settings.from_env(os.environ), lambda _a, _s: Scripted(work))))

@@ -1,0 +1,192 @@
+"""The torch engine on a real tiny model: the same answers however they are computed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from policy_api.artifact import Generation
+from policy_server.engine import Answer, Question, Refusal, Turn
+from policy_server.text import TextEngine
+from server.tiny import CONTEXT, TEMPLATE, answer_to, prompts, train
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+pytestmark = pytest.mark.trainer
+
+GENERATION = Generation(max_new_tokens=160, prompt_template=TEMPLATE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    train(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture
+def engine(model, tokenizer):
+    def build(draft_tokens: int = 16, **changes: object) -> TextEngine:
+        generation = GENERATION.model_copy(update=changes)
+        return TextEngine(model, tokenizer, generation, draft_tokens=draft_tokens)
+
+    return build
+
+
+def questions() -> list[Question]:
+    return [Question(prompt=prompt) for prompt in prompts()]
+
+
+def texts(outcomes: list[Answer | Refusal]) -> list[str]:
+    assert all(isinstance(outcome, Answer) for outcome in outcomes), outcomes
+    return [outcome.text for outcome in outcomes]
+
+
+WANTED = [answer_to(number) for number in range(len(prompts()))]
+
+
+def reference(model, tokenizer, limit: int) -> list[str]:
+    """What transformers itself generates, one prompt at a time."""
+    said = []
+    for prompt in prompts():
+        ids = tokenizer(TEMPLATE.format(prompt=prompt), return_tensors="pt")
+        with torch.inference_mode():
+            whole = model.generate(**ids, max_new_tokens=limit, do_sample=False)
+        said.append(tokenizer.decode(whole[0, ids["input_ids"].shape[1] :], True))
+    return said
+
+
+def test_it_answers_what_it_was_trained_to(engine):
+    assert texts(engine().answer(questions())) == WANTED
+
+
+@pytest.mark.parametrize("limit", [1, 7, 30, 160])
+def test_answers_are_those_of_transformers_however_they_are_batched_and_guessed(
+    engine, model, tokenizer, limit
+):
+    wanted = reference(model, tokenizer, limit)
+    for draft_tokens in (0, 1, 5, 16):
+        built = engine(draft_tokens, max_new_tokens=limit)
+        alone = [texts(built.answer([question]))[0] for question in questions()]
+        assert alone == wanted, f"alone, cold, {draft_tokens}"
+        assert texts(built.answer(questions())) == wanted, f"batch, {draft_tokens}"
+        assert texts(built.answer(questions()[::-1])) == wanted[::-1], f"again, {draft_tokens}"
+
+
+def test_guesses_save_forward_passes(engine):
+    guessing, plain = engine(16), engine(0)
+    for question in questions() * 2:
+        guessing.answer([question])
+        plain.answer([question])
+    assert guessing._decoder.forward_passes < plain._decoder.forward_passes / 2
+
+
+def test_confidence_is_the_mean_probability_of_the_tokens(engine, model, tokenizer):
+    question = questions()[0]
+    prompt = tokenizer(TEMPLATE.format(prompt=question.prompt))["input_ids"]
+    answer = engine().answer([question])[0]
+    said = [*tokenizer(answer.text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt + said])).logits[0]
+    distribution = logits.softmax(-1)[len(prompt) - 1 : -1]
+    probabilities = [float(row[token]) for row, token in zip(distribution, said, strict=True)]
+    assert answer.tokens == len(said)
+    assert answer.confidence == pytest.approx(sum(probabilities) / len(said), abs=1e-5)
+    assert answer.confidence > 0.9
+
+
+def test_confidence_does_not_depend_on_the_batch(engine):
+    alone = [engine().answer([question])[0].confidence for question in questions()]
+    together = [outcome.confidence for outcome in engine().answer(questions())]
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_sampling_varies_and_a_cold_sample_is_the_greedy_answer(engine):
+    torch.manual_seed(1)
+    hot = {texts(engine(temperature=5.0).answer(questions()[:1]))[0] for _ in range(3)}
+    assert len(hot) > 1
+    assert texts(engine(temperature=0.05).answer(questions())) == WANTED
+
+
+def test_a_conversation_goes_through_the_chat_template(engine):
+    asked = [Question(turns=(Turn("user", prompt),)) for prompt in prompts()]
+    assert texts(engine().answer(asked)) == WANTED
+
+
+def test_without_a_template_the_chat_template_is_used(engine):
+    assert texts(engine(prompt_template=None).answer(questions())) == WANTED
+
+
+def test_braces_in_a_prompt_are_only_text(engine):
+    (outcome,) = engine().answer([Question(prompt="{0} {prompt} {")])
+    assert isinstance(outcome, Answer)
+
+
+def test_a_policy_without_a_chat_template_says_so(engine, folder):
+    built = engine()
+    built._tokenizer = AutoTokenizer.from_pretrained(folder)
+    built._tokenizer.chat_template = None
+    asked = [Question(turns=(Turn("user", "a"),)), questions()[0]]
+    refusal, answer = built.answer(asked)
+    assert refusal == Refusal(
+        422,
+        "MessagesNotSupported",
+        "this policy has no chat template: send prompt instead of messages",
+    )
+    assert answer.text == WANTED[0]
+
+
+def test_a_chat_template_that_refuses_is_quoted(engine, folder):
+    built = engine()
+    built._tokenizer = AutoTokenizer.from_pretrained(folder)
+    built._tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    (refusal,) = built.answer([Question(turns=(Turn("user", "a"),))])
+    assert refusal.status == 422
+    assert refusal.message == (
+        "this policy's chat template refuses these messages: roles must alternate"
+    )
+
+
+def test_a_prompt_beyond_the_context_is_refused_beside_good_ones(engine, tokenizer):
+    room = CONTEXT - GENERATION.max_new_tokens
+    fits = Question(prompt="\u00e9" * ((room - 2) // 2))
+    over = replace(fits, prompt=fits.prompt + "\u00e9\u00e9")
+    assert len(tokenizer(TEMPLATE.format(prompt=fits.prompt))["input_ids"]) <= room
+    count = len(tokenizer(TEMPLATE.format(prompt=over.prompt))["input_ids"])
+    refusal, first, answer = engine().answer([over, questions()[0], fits])
+    assert refusal == Refusal(
+        413,
+        "PromptTooLong",
+        f"the prompt has {count} tokens, this policy takes at most {room}: shorten it",
+    )
+    assert first.text == WANTED[0]
+    assert isinstance(answer, Answer)
+
+
+def test_an_answer_never_leaves_the_context(engine, tokenizer):
+    built = engine(max_new_tokens=10_000)  # at least half of the context is the prompt's
+    question = Question(prompt="\u00e9" * (CONTEXT // 4 - 2))
+    prompt = len(tokenizer(TEMPLATE.format(prompt=question.prompt))["input_ids"])
+    (answer,) = built.answer([question])
+    assert prompt + answer.tokens <= CONTEXT
+
+
+def test_it_loads_from_disk_in_full_precision(folder, caplog):
+    from policy_api.artifact import PolicyManifest  # noqa: PLC0415
+    from server.artifacts import manifest_of  # noqa: PLC0415
+
+    manifest = PolicyManifest.model_validate(
+        manifest_of({}, generation={"maxNewTokens": 160, "promptTemplate": TEMPLATE})
+    )
+    loaded = TextEngine.load(folder, manifest, threads=1, draft_tokens=16)
+    assert texts(loaded.answer(questions())) == WANTED
+    assert torch.get_num_threads() == 1
