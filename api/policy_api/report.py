@@ -1,6 +1,8 @@
 """What a trainer tells the operator: progress while it runs, a report when it ends."""
 
 import json
+import math
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -89,6 +91,17 @@ class TrainingReport(ApiModel):
 
 def _json(report: TrainingReport) -> bytes:
     return json.dumps(report.to_wire(), separators=(",", ":")).encode()
+
+
+def finite(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return the metrics that JSON can carry: a diverged run reports NaN, the API has no such."""
+    kept = (m for m in metrics if math.isfinite(m.value))
+    return tuple(
+        m.model_copy(
+            update={end: None for end in ("low", "high") if not math.isfinite(getattr(m, end) or 0)}
+        )
+        for m in kept
+    )
 
 
 def decode(text: str) -> TrainingReport | None:

@@ -13,6 +13,7 @@ from policy_api.report import (
     ReportedArtifact,
     TrainingReport,
     decode,
+    finite,
     parse_progress,
 )
 
@@ -83,6 +84,20 @@ def test_a_diverged_metric_is_still_a_report(number: float) -> None:
     assert read is not None
     assert str(read.metrics[0].value) == str(number)
     assert read.metrics[1].value == 0.5
+
+
+def test_only_finite_numbers_reach_the_api_server() -> None:
+    nan, inf = float("nan"), float("inf")
+    reported = (
+        Metric(name="loss", value=nan),
+        Metric(name="gain", value=inf),
+        Metric(name="reward", value=0.5, low=-inf, high=0.75),
+        Metric(name="zero", value=0.0, low=0.0, high=nan),
+    )
+    assert finite(reported) == (
+        Metric(name="reward", value=0.5, high=0.75),
+        Metric(name="zero", value=0.0, low=0.0),
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What a node and a gateway would do, played through the status subresources.
 
 `Kubelet` is called by a test: it starts a training's pods and ends them as told. `PlayedNode` works
-by itself in the background: it runs the pods of policy servers, finishes the deletion of pods, and
+by itself in the background: it runs the pods of policy servers, ends pods that are deleted, and
 says that a gateway has taken a route in, unless a test holds that back.
 """
 
@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 from integration.client import Api, Obj, Refused, until
-from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION
+from policy_api.keys import EXIT_PREEMPTED, LABEL_DEPLOYMENT, LABEL_TRAINING, LABEL_VERSION
+from policy_api.report import Outcome, TrainingReport
 
 NODE = "played"
 WATCH_SECONDS = 300
@@ -58,11 +59,25 @@ class Kubelet:
         return until(f"{count} pods of Job {job}", found)
 
     def run(self, job: str, count: int = 1) -> list[Obj]:
-        """Start the Job's pods: Running and ready."""
+        """Start the Job's pods on the played node: Running and ready."""
         pods = self.pods(job, count)
         for pod in pods:
+            self.bind(pod)
             self.set(pod, "Running", {"running": {"startedAt": now()}}, ready=True)
         return pods
+
+    def bind(self, pod: Obj) -> None:
+        """Schedule a pod, as the scheduler does."""
+        if pod["spec"].get("nodeName"):
+            return
+        name = pod["metadata"]["name"]
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
+        }
+        self.api.call("POST", self.api.path("Pod", self.namespace, name, "binding"), binding)
 
     def end(self, job: str, code: int, message: str = "", *, count: int = 1, **extra: Any) -> None:
         """End the Job's pods with an exit code and, for index 0, a termination message.
@@ -224,6 +239,11 @@ class PlayedNode:
         meta = pod["metadata"]
         namespace, name, labels = meta["namespace"], meta["name"], meta.get("labels", {})
         if "deletionTimestamp" in meta:
+            if LABEL_TRAINING in labels and pod["status"].get("phase") == "Running":
+                # SIGTERM: the trainer saves a checkpoint and ends; this comes back as an event.
+                report = TrainingReport(outcome=Outcome.PREEMPTED, message="told to stop", step=50)
+                Kubelet(self.api, namespace).terminate(pod, EXIT_PREEMPTED, report.encode())
+                return
             uid = {"uid": meta["uid"]}
             self.api.delete("Pod", namespace, name, gracePeriodSeconds=0, preconditions=uid)
             return
@@ -231,19 +251,11 @@ class PlayedNode:
             return
         if (namespace, labels.get(LABEL_VERSION)) in self._held:
             return
-        if not pod["spec"].get("nodeName"):
-            binding = {
-                "apiVersion": "v1",
-                "kind": "Binding",
-                "metadata": {"name": name},
-                "target": {"kind": "Node", "name": NODE},
-            }
-            self.api.call("POST", self.api.path("Pod", namespace, name, "binding"), binding)
+        kubelet = Kubelet(self.api, namespace)
+        kubelet.bind(pod)
         number = next(self._numbers)
         address = f"10.{200 + number // 65536}.{number // 256 % 256}.{number % 256}"
-        Kubelet(self.api, namespace).set(
-            pod, "Running", {"running": {"startedAt": now()}}, ready=True
-        )
+        kubelet.set(pod, "Running", {"running": {"startedAt": now()}}, ready=True)
         self.api.patch_status(
             "Pod", namespace, name, {"podIP": address, "podIPs": [{"ip": address}]}
         )

@@ -32,7 +32,7 @@ from policy_api.keys import (
     REASON_VERSION_CONFLICT,
     REASON_WAITING_FOR_BASE,
 )
-from policy_api.report import Outcome
+from policy_api.report import Outcome, finite
 from policy_api.v1alpha1.training import (
     ArtifactStatus,
     Attempt,
@@ -202,7 +202,7 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
     actions: tuple[Action, ...] = ()
     if observed.version is None or not observed.version.judged:
         parent = parent_version(spec.policy, view.base_version)
-        actions = (RecordVersion(report, verdicts, tuple(report.metrics), parent),)
+        actions = (RecordVersion(report, verdicts, finite(report.metrics), parent),)
     message = f"version {artifact.version}: {summary(verdicts)}"
     reason = REASON_SUCCEEDED if met else REASON_EXIT_CRITERIA_UNMET
     return Decision(state.ended(met, reason, message).status, actions=actions)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from policy_api.conditions import Status, get_condition, set_condition
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED
-from policy_api.report import Outcome, TrainingReport
+from policy_api.report import Outcome, TrainingReport, finite
 from policy_api.v1alpha1.training import PolicyTrainingStatus, Progress
 
 from policy_operator.training.types import Observed, Training
@@ -96,4 +96,5 @@ def take_report(state: State, report: TrainingReport) -> State:
         remaining_seconds=0 if report.outcome is Outcome.COMPLETED else None,
         updated_at=old.updated_at if old else None,
     )
-    return state.update(progress=progress, metrics=list(report.metrics or state.status.metrics))
+    metrics = list(finite(report.metrics) or state.status.metrics)
+    return state.update(progress=progress, metrics=metrics)
