@@ -153,15 +153,14 @@ class Load:
         return str(response.status_code), None if version is None else str(version), code
 
     async def _one(self) -> None:
-        tallies = (self._second, self.total)  # an answer counts for the second of its request
-        for tally in tallies:
+        for tally in (self._second, self.total):
             tally.sent += 1
         started = time.perf_counter()
         status, version, code = await self._ask()
         milliseconds = (time.perf_counter() - started) * 1000
         bad = code == BAD
         ok = status == "200"
-        for tally in tallies:
+        for tally in (self._second, self.total):  # a later second than that of the request, maybe
             tally.ok += ok
             tally.bad += bad
             tally.failed += not ok and not bad
@@ -243,6 +242,8 @@ async def main(arguments: Sequence[str]) -> int:
         trust_env=False,  # a proxy would be measured instead
     ) as client:
         load = Load(client, prompts_from(options.prompts))
+        if options.wait:
+            say({"time": now(), "message": "waiting for a first answer"})
         if options.wait and not await load.wait_for_an_answer(options.wait, stop):
             say({"time": now(), "message": f"nobody answered within {options.wait:g} s"})
             return 1

@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 LoadEngine = Callable[[Artifact, Settings], Engine]
 
-# After the drain: time for the answers that are being generated. Together with the default drain it
-# stays below the 30 s that a pod has by default until it is killed.
-FINISH_SECONDS = 20
+# After the drain: time for the answers that are being generated, which take a large model on a CPU
+# long. With the default drain it ends before the 60 s that the operator gives a pod after SIGTERM.
+FINISH_SECONDS = 50
 # Envoy keeps an idle connection for an hour. Whoever closes first risks that a request is on its
 # way: it must not be the server.
 KEEP_ALIVE_SECONDS = 3700
