@@ -1,0 +1,51 @@
+"""Low-rank adapters: how one is declared to PEFT, and how it becomes ordinary weights again."""
+
+from pathlib import Path
+from typing import Any
+
+from policy_api.run import RunConfig
+
+from policy_trainer import base_model
+from policy_trainer.errors import ConfigInvalidError
+
+
+def config(run: RunConfig, model: Any) -> Any:
+    """Return PEFT's config of the adapter to train; None trains all weights.
+
+    Raises:
+        ConfigInvalidError: the model has no module of a name that was given.
+    """
+    wanted = run.adapter
+    if wanted is None:
+        return None
+    from peft import LoraConfig  # noqa: PLC0415 - seconds, only when it is used
+
+    modules = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    for name in wanted.target_modules or []:
+        if name not in modules:
+            raise ConfigInvalidError(
+                f"the model has no module {name!r}; it has {', '.join(sorted(modules - {''}))}",
+                field="adapter.targetModules",
+            )
+    return LoraConfig(
+        r=wanted.rank,
+        lora_alpha=wanted.alpha,
+        lora_dropout=wanted.dropout,
+        target_modules=wanted.target_modules or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def trained_model(run: RunConfig, weights: Path, base: Any) -> Any:
+    """Return the trained model, with its adapter merged if it has one.
+
+    Args:
+        run: Says whether an adapter was trained.
+        weights: What the trainer saved: all weights, or the adapter's.
+        base: The model that training started from; it is changed when an adapter is merged.
+    """
+    if run.adapter is None:
+        return base_model.from_folder(weights)
+    from peft import PeftModel  # noqa: PLC0415 - see config
+
+    return PeftModel.from_pretrained(base, str(weights)).merge_and_unload()

@@ -1,0 +1,133 @@
+"""Write the artifact of a run: claim its number, write its files, and policy.json last.
+
+The number is the name of a folder, and the folder is claimed exclusively, so it never repeats: not
+across restarts, nor when two trainings end at once, nor when the operator forgot everything. A
+claim names its training in `.claim.json`: a retry of the same training goes on with its own
+unfinished folder, and finds its finished one. No existing folder of another is ever written to.
+"""
+
+import hashlib
+import json
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+
+from policy_api import criteria
+from policy_api.artifact import CLAIM, MANIFEST, ManifestFile, ParentArtifact, PolicyManifest
+from policy_api.report import ReportedArtifact
+from policy_api.run import RunConfig
+
+from policy_trainer.result import Evaluated, Trained
+from policy_trainer.storage import Store
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets")
+
+
+def owned(store: Store, run: RunConfig) -> list[int]:
+    """Return the numbers that this training has claimed before, oldest first."""
+    numbers = sorted(int(name) for name in store.names(run.policy) if name.isdecimal())
+    return [number for number in numbers if _owner(store, run.policy, number) == run.training.uid]
+
+
+def _owner(store: Store, policy: str, number: int) -> str | None:
+    content = store.read(f"{policy}/{number}/{CLAIM}")
+    if content is None:
+        return None  # a folder that some person or crash left: nobody's, and never ours
+    uid: str = json.loads(content)["uid"]
+    return uid
+
+
+def claim(store: Store, run: RunConfig) -> int:
+    """Claim the first free number from the run's lowest; a retry gets the number that it had."""
+    before = owned(store, run)
+    if before:
+        return before[-1]
+    text = json.dumps(run.training.to_wire() | {"claimedAt": datetime.now(UTC).isoformat()})
+    return next(
+        number
+        for number in count(run.min_version)
+        if store.claim(f"{run.policy}/{number}", CLAIM, text.encode())
+    )
+
+
+def finished(store: Store, run: RunConfig) -> tuple[ReportedArtifact, PolicyManifest] | None:
+    """Return the artifact that an earlier attempt of this training finished, if one did."""
+    for number in reversed(owned(store, run)):
+        content = store.read(f"{run.policy}/{number}/{MANIFEST}")
+        if content is not None:
+            return _reported(run, number, content), PolicyManifest.model_validate_json(content)
+    return None
+
+
+def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) -> ReportedArtifact:
+    """Write the model, its tokenizer and the manifest; return where."""
+    number = claim(store, run)
+    folder = f"{run.policy}/{number}"
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch)
+        evaluated.model.save_pretrained(local)  # safetensors
+        evaluated.tokenizer.save_pretrained(local)
+        files = tuple(
+            ManifestFile(
+                path=file.relative_to(local).as_posix(),
+                sha256=_sha256(file),
+                bytes=file.stat().st_size,
+            )
+            for file in sorted(local.rglob("*"))
+            if file.is_file()
+        )
+        store.upload(local, folder)
+    made = manifest(run, number, trained, evaluated, files)
+    content = (json.dumps(made.to_wire(), indent=2) + "\n").encode()
+    store.write(f"{folder}/{MANIFEST}", content)
+    return _reported(run, number, content)
+
+
+def manifest(
+    run: RunConfig,
+    number: int,
+    trained: Trained,
+    evaluated: Evaluated,
+    files: tuple[ManifestFile, ...],
+) -> PolicyManifest:
+    """Return policy.json: everything that is known of this version."""
+    config = run.to_wire()
+    base = run.base.artifact
+    return PolicyManifest(
+        policy=run.policy,
+        version=number,
+        tag=run.tag,
+        recipe=run.recipe,
+        seed=run.seed,
+        created_at=datetime.now(UTC),
+        training={key: str(value) for key, value in run.training.to_wire().items()},
+        parent=ParentArtifact(policy=base.policy, version=base.version, sha256=base.sha256)
+        if base
+        else None,
+        base_model=run.base.model,
+        config=config,
+        config_sha256=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        data=tuple(trained.data),
+        metrics=tuple(evaluated.metrics),
+        exit_criteria=criteria.evaluate(run.exit_criteria, evaluated.metrics),
+        packages={name: version(name) for name in PACKAGES},
+        trainer_image=run.trainer_image,
+        answer_schema=run.answer_schema,
+        generation=trained.generation,
+        files=files,
+    )
+
+
+def _reported(run: RunConfig, number: int, content: bytes) -> ReportedArtifact:
+    return ReportedArtifact(
+        uri=f"{run.store.uri.rstrip('/')}/{run.policy}/{number}",
+        sha256=hashlib.sha256(content).hexdigest(),
+        version=number,
+    )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

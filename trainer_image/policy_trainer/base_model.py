@@ -1,0 +1,161 @@
+"""What training starts from: another version's artifact, a model of the hub, or a small new one."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from policy_api.artifact import MANIFEST, PolicyManifest
+from policy_api.run import BaseArtifact, RunConfig
+from policy_api.v1alpha1.training import Scratch
+
+from policy_trainer import storage
+from policy_trainer.errors import ConfigInvalidError, DataInvalidError
+from policy_trainer.process import Process
+
+PAD, BOS, EOS, USER, ASSISTANT = "<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}"
+    "{% if m.role == 'user' %}" + USER + "{{ m.content }}"
+    "{% else %}" + ASSISTANT + "{{ m.content }}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}" + ASSISTANT + "{% endif %}"
+)
+
+
+def load(run: RunConfig, process: Process, texts: Sequence[str]) -> tuple[Any, Any]:
+    """Load the model and its tokenizer; twice in a run gives the same weights twice.
+
+    Args:
+        run: Says which.
+        process: Says on which device it will run, and so with which numbers.
+        texts: What a tokenizer is learned from, when the model is new.
+
+    Raises:
+        ConfigInvalidError: there is no such model, or its shape does not work.
+        DataInvalidError: the artifact is not the one that was accepted.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers that fork would deadlock
+    if run.base.scratch is not None:
+        return new_model(run.base.scratch, run.seed, texts)
+    if run.base.artifact is not None:
+        return _pretrained(checked_artifact(run.base.artifact), run, process, "base.training")
+    return _pretrained(str(run.base.model), run, process, "base.model")
+
+
+def _pretrained(name: str, run: RunConfig, process: Process, field: str) -> tuple[Any, Any]:
+    import torch  # noqa: PLC0415 - seconds, after the data was checked
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    # All weights are trained in float32, under bfloat16 autocast on a GPU; frozen ones need no more
+    # than bfloat16.
+    small = process.on_gpu and run.adapter is not None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.bfloat16 if small else torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigInvalidError(f"cannot load {name}: {error}", field=field) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def checked_artifact(base: BaseArtifact) -> str:
+    """Return a local folder with the artifact's files, each of which was checked.
+
+    Raises:
+        DataInvalidError: a file is missing, or its checksum is another one.
+    """
+    store = storage.open_store(base.path)
+    local = storage.local_folder(store, ".")
+    if local is None:
+        local = Path(tempfile.mkdtemp(prefix="base-"))
+        store.download(".", local)
+    manifest_file = local / MANIFEST
+    _check(manifest_file, base.sha256, base.uri)
+    for file in PolicyManifest.model_validate_json(manifest_file.read_bytes()).files:
+        _check(local / file.path, file.sha256, base.uri)
+    return str(local)
+
+
+def _check(file: Path, wanted: str, uri: str) -> None:
+    try:
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise DataInvalidError(f"{uri}: cannot read {file.name}: {error}", "base") from error
+    if found != wanted:
+        raise DataInvalidError(f"{uri}: {file.name} has sha256 {found}, wanted {wanted}", "base")
+
+
+def new_model(scratch: Scratch, seed: int, texts: Sequence[str]) -> tuple[Any, Any]:
+    """Return a Llama-like model with random weights and a byte-level BPE tokenizer of the texts."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed  # noqa: PLC0415 - seconds
+
+    if scratch.hidden_size % (2 * scratch.heads):
+        raise ConfigInvalidError(
+            f"hiddenSize {scratch.hidden_size} must be a multiple of twice heads {scratch.heads}",
+            field="base.scratch.hiddenSize",
+        )
+    tokenizer = new_tokenizer(scratch, texts)
+    set_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=scratch.hidden_size,
+        intermediate_size=3 * scratch.hidden_size,
+        num_hidden_layers=scratch.layers,
+        num_attention_heads=scratch.heads,
+        num_key_value_heads=scratch.heads,
+        max_position_embeddings=scratch.max_length,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config), tokenizer
+
+
+def new_tokenizer(scratch: Scratch, texts: Sequence[str]) -> Any:
+    """Learn a byte-level BPE vocabulary: any text can be encoded, common words are one token."""
+    from tokenizers import (  # noqa: PLC0415 - see new_model
+        Tokenizer,
+        decoders,
+        models,
+        pre_tokenizers,
+        trainers,
+    )
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learned.decoder = decoders.ByteLevel()
+    learned.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=scratch.vocab_size,
+            special_tokens=[PAD, BOS, EOS, USER, ASSISTANT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=learned,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        model_max_length=scratch.max_length,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def from_folder(folder: Path) -> Any:
+    """Load all weights that a trainer saved."""
+    import torch  # noqa: PLC0415 - see _pretrained
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)

@@ -1,0 +1,166 @@
+"""Metrics on held-out data, each with the 95 % interval of a bootstrap over the rows.
+
+The trained policy is compared with what training started from, on the same prompts: the interval of
+the difference is of the pairs, so what makes one prompt harder than another does not widen it.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from policy_api.artifact import Generation
+from policy_api.base import Metric
+from policy_api.v1alpha1.training import AnswerSchema, Reward
+
+from policy_trainer import rewards as reward_terms
+from policy_trainer import text
+from policy_trainer.data import Row
+from policy_trainer.process import Process
+
+BATCH = 64  # rows at once
+RESAMPLES = 2000
+SAMPLES = 2  # answers sampled for each prompt
+CONFIDENCE = (2.5, 97.5)  # percentiles
+
+Numbers = Any  # numpy.ndarray of float64
+
+
+def interval(name: str, numbers: Numbers, weights: Numbers | None, seed: int) -> Metric:
+    """Return the mean of one number a row, with its interval.
+
+    Args:
+        name: Of the metric.
+        numbers: One a row.
+        weights: What each row counts (e.g. its tokens); None: all the same.
+        seed: Of the resampling.
+    """
+    weights = np.ones(len(numbers)) if weights is None else weights
+    rows = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
+    means = (numbers * weights)[rows].sum(axis=1) / weights[rows].sum(axis=1)
+    low, high = np.percentile(means, CONFIDENCE)
+    mean = float(np.average(numbers, weights=weights))
+    return Metric(name=name, value=_short(mean), low=_short(low), high=_short(high))
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.6g}")  # a termination message has 4,096 bytes
+
+
+def compare(
+    name: str, after: Numbers, before: Numbers, seed: int, weights: Numbers | None = None
+) -> list[Metric]:
+    """Return the metric, its value for the base, and the difference (after minus before)."""
+    return [
+        interval(name, after, weights, seed),
+        interval(f"{name}_base", before, weights, seed),
+        interval(f"{name}_delta", after - before, weights, seed),
+    ]
+
+
+def losses(
+    model: Any, tokenizer: Any, rows: Sequence[Row], process: Process
+) -> tuple[Numbers, Numbers]:
+    """Return, for each row, the mean loss over the answer's tokens, and how many there are."""
+    device = _prepare(model, process)
+    found: list[tuple[float, int]] = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        ids, asked = [], []
+        for row in batch:
+            ids.append(_ids(tokenizer, text.answered(tokenizer, row)))
+            asked.append(len(_ids(tokenizer, text.asked(tokenizer, row["prompt"]))))
+        width = max(map(len, ids))
+        tokens = torch.tensor([x + [tokenizer.pad_token_id] * (width - len(x)) for x in ids])
+        mask = torch.tensor([[1] * len(x) + [0] * (width - len(x)) for x in ids])
+        with torch.inference_mode():
+            logits = model(tokens.to(device), attention_mask=mask.to(device)).logits.float().cpu()
+        each = torch.nn.functional.cross_entropy(
+            logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none"
+        )
+        for row_losses, first, row_ids in zip(each, asked, ids, strict=True):
+            answer = row_losses[first - 1 : len(row_ids) - 1]
+            found.append((float(answer.mean()), len(answer)))
+    means, counts = zip(*found, strict=True)
+    return np.array(means), np.array(counts, dtype=float)
+
+
+def answers(
+    model: Any, tokenizer: Any, prompts: Sequence[str], how: Generation, process: Process
+) -> list[str]:
+    """Return one answer to each prompt, greedy at temperature 0, else sampled from torch's seed."""
+    device = _prepare(model, process)
+    sampling: dict[str, Any] = {"do_sample": False}
+    if how.temperature > 0:
+        sampling = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
+    made: list[str] = []
+    for start in range(0, len(prompts), BATCH):
+        texts = [text.asked(tokenizer, prompt) for prompt in prompts[start : start + BATCH]]
+        batch = tokenizer(
+            texts,
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_token_type_ids=False,
+        ).to(device)
+        tokens = model.generate(
+            **batch,
+            max_new_tokens=how.max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            **sampling,
+        )
+        new = tokens[:, batch["input_ids"].shape[1] :]
+        made += tokenizer.batch_decode(new, skip_special_tokens=True)
+    return made
+
+
+def mean_rewards(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    how: Generation,
+    process: Process,
+    *,
+    rewards: Sequence[Reward],
+    seed: int,
+) -> Numbers:
+    """Return each prompt's mean reward over a few sampled answers.
+
+    Sampled at the training's temperature and not greedy: that is what GRPO improves, and it is a
+    smooth function of the weights. Greedy answers can all flip at once when a run only drifts.
+    """
+    torch.manual_seed(seed)
+    repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
+    made = answers(model, tokenizer, repeated, how, process)
+    totals = np.array([reward_terms.total(rewards, answer) for answer in made])
+    means: Numbers = totals.reshape(-1, SAMPLES).mean(axis=1)
+    return means
+
+
+def validity(schema: AnswerSchema, made: Sequence[str], seed: int) -> Metric:
+    """Return `eval_answer_valid`: the share of answers that keep the policy's answer schema."""
+    valid = np.array([float(keeps(schema, answer)) for answer in made])
+    return interval("eval_answer_valid", valid, None, seed)
+
+
+def keeps(schema: AnswerSchema, answer: str) -> bool:
+    """Say whether an answer keeps the schema, as the policy server judges it."""
+    return (
+        all(re.search(pattern, answer) for pattern in schema.patterns)
+        and len(answer) >= schema.min_length
+        and (schema.max_length is None or len(answer) <= schema.max_length)
+    )
+
+
+def _ids(tokenizer: Any, words: str) -> list[int]:
+    ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _prepare(model: Any, process: Process) -> str:
+    device = f"cuda:{process.local_rank}" if process.on_gpu else "cpu"
+    model.to(device).eval()
+    return device

@@ -1,0 +1,1 @@
+"""One file a recipe, each readable from top to bottom."""

@@ -1,0 +1,146 @@
+"""One process of a run: `python -m policy_trainer.run`, alone or under torchrun.
+
+Reads the run's config, runs its recipe and says by file how it ended; rank 0 also writes the
+artifact. The exit code says the same, but torchrun does not pass it on.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from policy_api import keys
+from policy_api.report import EXIT_CODES, Outcome, TrainingReport
+from policy_api.run import RunConfig
+from policy_api.v1alpha1.training import Recipe
+from pydantic import ValidationError
+
+from policy_trainer import state
+from policy_trainer.errors import ConfigInvalidError, PreemptedError, RunError
+from policy_trainer.process import Process
+from policy_trainer.stop import StopRequest
+
+log = logging.getLogger("policy_trainer")
+
+
+def read_config() -> RunConfig:
+    """Read the mounted config.
+
+    Raises:
+        ConfigInvalidError: the operator and this image do not agree on its shape; names the field.
+    """
+    file = Path(os.environ.get("POLICYOPS_RUN_FILE", f"{keys.RUN_DIR}/{keys.RUN_FILE}"))
+    try:
+        return RunConfig.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigInvalidError(f"{file}: {field}: {first['msg']}", field) from error
+    except OSError as error:
+        raise ConfigInvalidError(f"cannot read the run's config: {error}") from error
+
+
+def execute(run: RunConfig, process: Process, stop: StopRequest) -> TrainingReport:
+    """Run the recipe, evaluate, write the artifact and return the report."""
+    from policy_trainer import artifact, storage  # noqa: PLC0415 - seconds of imports
+
+    store = storage.open_store(run.store.path)
+    if earlier := artifact.finished(store, run):
+        reported, manifest = earlier
+        log.info("an earlier attempt has finished %s", reported.uri)
+        return TrainingReport(
+            outcome=Outcome.COMPLETED, metrics=manifest.metrics, artifact=reported
+        )
+    match run.recipe:
+        case Recipe.SFT:
+            from policy_trainer.recipes import sft  # noqa: PLC0415 - only what this run needs
+
+            assert run.sft is not None
+            trained = sft.train(run, run.sft, process, stop)
+        case Recipe.GRPO:
+            from policy_trainer.recipes import grpo  # noqa: PLC0415
+
+            assert run.grpo is not None
+            trained = grpo.train(run, run.grpo, process, stop)
+    report = TrainingReport(
+        outcome=Outcome.COMPLETED,
+        step=trained.fitted.step,
+        max_steps=trained.fitted.step,
+        resumed_from_step=trained.fitted.resumed_from_step,
+    )
+    if trained.evaluated is None:
+        return report
+    for metric in trained.evaluated.metrics:
+        log.info("%s %g [%g, %g]", metric.name, metric.value, metric.low, metric.high)
+    reported = artifact.write(store, run, trained, trained.evaluated)
+    log.info("wrote %s", reported.uri)
+    return report.model_copy(
+        update={"metrics": tuple(trained.evaluated.metrics), "artifact": reported}
+    )
+
+
+def attempt(stop: StopRequest) -> TrainingReport:
+    """Do one attempt; every error becomes a report."""
+    try:
+        run = read_config()
+        from policy_trainer import process as processes  # noqa: PLC0415 - after the config
+
+        process = processes.join(run)
+        report = execute(run, process, stop)
+        processes.wait_for_all(process)  # rank 0 has written: now all have succeeded
+        if report.outcome is Outcome.COMPLETED:
+            from policy_trainer.checkpoint import Checkpoints  # noqa: PLC0415 - see execute
+
+            Checkpoints.open(run, process).forget()
+    except PreemptedError as error:
+        log.info("%s", error)
+        return TrainingReport(
+            outcome=error.outcome,
+            message=error.message,
+            step=error.step,
+            max_steps=error.max_steps,
+            resumed_from_step=error.resumed_from_step,
+        )
+    except RunError as error:
+        log.error("%s: %s", error.field or error.outcome, error)  # noqa: TRY400 - for its user
+        return TrainingReport(outcome=error.outcome, message=error.message, field=error.field)
+    except Exception as error:
+        log.exception("the trainer failed")
+        outcome = Outcome.OUT_OF_MEMORY if out_of_memory(error) else Outcome.TRAINER_FAILED
+        return TrainingReport(outcome=outcome, message=f"{type(error).__name__}: {error}")
+    return report
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Say whether an exception means that there was not enough memory."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's
+        or "can't allocate memory" in str(error)  # torch's allocator on CPU
+    )
+
+
+def main() -> None:
+    """Run and exit with the outcome's code."""
+    stop = StopRequest.install()
+    os.environ["TQDM_DISABLE"] = "1"  # a pod's log is no terminal
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    rank = int(os.environ.get("RANK", "0"))
+    logging.basicConfig(
+        level=logging.WARNING,
+        format=f"%(asctime)s %(levelname)s rank={rank} %(name)s: %(message)s",
+        stream=sys.stdout,
+    )
+    log.setLevel(logging.INFO)
+    report = attempt(stop)
+    state.write_outcome(rank, report)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not by returning: on CPU a run that had trained well has died in the destructors of the
+    # process group, with SIGABRT.
+    os._exit(EXIT_CODES[report.outcome])
+
+
+if __name__ == "__main__":
+    main()

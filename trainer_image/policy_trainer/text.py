@@ -1,0 +1,44 @@
+"""Prompts as the model sees them: with its chat template, or as they are when it has none."""
+
+from typing import Any
+
+from policy_trainer.data import Row
+
+
+def template(tokenizer: Any) -> str | None:
+    """Return the manifest's prompt template: None says that the tokenizer's chat template is it."""
+    return None if tokenizer.chat_template else "{prompt}"
+
+
+def user(prompt: str) -> list[dict[str, str]]:
+    """Return a prompt as a chat of one message."""
+    return [{"role": "user", "content": prompt}]
+
+
+def example(tokenizer: Any, row: Row) -> dict[str, Any]:
+    """Return a row in the form that TRL wants for this tokenizer."""
+    if not tokenizer.chat_template:
+        return dict(row)
+    made: dict[str, Any] = {"prompt": user(row["prompt"])}
+    if "completion" in row:
+        made["completion"] = [{"role": "assistant", "content": row["completion"]}]
+    return made
+
+
+def asked(tokenizer: Any, prompt: str) -> str:
+    """Return the text after which the model answers: what training, evaluation and server share."""
+    if not tokenizer.chat_template:
+        return prompt
+    text: str = tokenizer.apply_chat_template(
+        user(prompt), tokenize=False, add_generation_prompt=True
+    )
+    return text
+
+
+def answered(tokenizer: Any, row: Row) -> str:
+    """Return the text of a prompt and its answer; it starts with `asked`."""
+    if not tokenizer.chat_template:
+        return row["prompt"] + row["completion"] + str(tokenizer.eos_token)
+    chat = [*user(row["prompt"]), {"role": "assistant", "content": row["completion"]}]
+    text: str = tokenizer.apply_chat_template(chat, tokenize=False)
+    return text
