@@ -1,6 +1,7 @@
 """A small client of the API server for tests: plain JSON objects, thread-safe, no cache."""
 
 import base64
+import itertools
 import json
 import ssl
 import tempfile
@@ -199,6 +200,17 @@ class Api:
                 event = json.loads(line)
                 if event["type"] != "BOOKMARK":
                     yield event["type"], event["object"]
+
+
+_numbers = itertools.count(1)
+
+
+def new_namespace(api: Api, prefix: str = "t") -> str:
+    """Make a namespace with a name that no test had before, and wait for its service account."""
+    name = f"{prefix}-{next(_numbers)}"
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    until("default service account", lambda: api.find("ServiceAccount", name, "default"))
+    return name
 
 
 def condition(obj: Obj, kind: str) -> Obj:

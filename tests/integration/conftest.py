@@ -3,7 +3,6 @@
 Deleted namespaces are not waited for: the names are never used again.
 """
 
-import itertools
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +10,13 @@ from pathlib import Path
 import binaries
 import pytest
 from controlplane import ControlPlane
-from integration.client import Api, condition, until
+from integration.client import Api, condition, new_namespace, until
 from integration.kubelet import Kubelet, PlayedNode
 from integration.operator_process import OperatorProcess
 
 REPO = Path(__file__).resolve().parents[2]
 GATEWAY_API = "sigs.k8s.io/gateway-api"
 GATEWAY_CRDS = ("httproutes", "gateways", "gatewayclasses")
-
-_numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,14 +79,6 @@ def node(api: Api) -> Iterator[PlayedNode]:
     yield played
     played.stop()
     assert not played.errors
-
-
-def new_namespace(api: Api, prefix: str = "t") -> str:
-    """Make a namespace with a name that no test had before, and wait for its service account."""
-    name = f"{prefix}-{next(_numbers)}"
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    until("default service account", lambda: api.find("ServiceAccount", name, "default"))
-    return name
 
 
 @pytest.fixture

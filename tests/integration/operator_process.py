@@ -111,7 +111,7 @@ class OperatorProcess:
     def tracebacks(self) -> str:
         """Return the log from its first traceback on; empty when there is none."""
         text = self.log.read_text(errors="replace")
-        start = text.find("Traceback (most recent call last)")
+        start = text.find("\nTraceback (most recent call last)")
         return "" if start < 0 else text[max(0, start - 500) : start + 4000]
 
     def kill(self) -> None:

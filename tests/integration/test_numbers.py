@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from integration.client import Api, condition, until
-from integration.conftest import new_namespace
+from integration.client import Api, condition, new_namespace, until
 from integration.kubelet import Kubelet
 from integration.objects import completed, training
 from integration.operator_process import OperatorProcess

@@ -60,13 +60,15 @@ def finished(status: PolicyTrainingStatus) -> bool:
 
 
 def take_progress(state: State, observed: Observed) -> tuple[State, datetime | None]:
-    """Write the newest report into the status, at most once in 5 s; say when to look again."""
+    """Write the newest report into the status, at most once in 5 s; say when to look again.
+
+    The status has whole seconds: a second report of the same second is told by its content.
+    """
     news, old = observed.progress, state.status.progress
     written = old.updated_at if old is not None else None
-    if news is None or (written is not None and news.at.replace(microsecond=0) <= written):
+    if news is None:
         return state, None
-    if written is not None and state.now - written < PROGRESS_EVERY:
-        return state, written + PROGRESS_EVERY
+    at = news.at.replace(microsecond=0)
     progress = Progress(
         percent=news.percent if news.percent is not None else (old.percent if old else None),
         step=news.step if news.step is not None else (old.step if old else None),
@@ -74,9 +76,14 @@ def take_progress(state: State, observed: Observed) -> tuple[State, datetime | N
         if news.max_steps is not None
         else (old.max_steps if old else None),
         remaining_seconds=news.remaining_seconds,
-        updated_at=news.at.replace(microsecond=0),
+        updated_at=at,
     )
-    return state.update(progress=progress, metrics=list(news.metrics or state.status.metrics)), None
+    new = state.update(progress=progress, metrics=list(news.metrics or state.status.metrics))
+    if written is not None and (at < written or new.status == state.status):
+        return state, None
+    if written is not None and state.now - written < PROGRESS_EVERY:
+        return state, written + PROGRESS_EVERY
+    return new, None
 
 
 def take_report(state: State, report: TrainingReport) -> State:
