@@ -8,6 +8,7 @@ with one field manager: applying again repairs, and changes nothing else.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import binaries
+import delivery
 from console import ClusterError, say, timed, wait_for
 from controlplane import kubectl
 from settings import (
@@ -47,12 +49,21 @@ _WORKLOADS: tuple[str, ...] = (
 
 
 def install(volumes: str, *, own_dns: bool, default_storage: bool) -> None:
-    """Apply everything. `volumes` is the folder of the static volumes as the node sees it."""
+    """Apply everything. `volumes` is the folder of the static volumes as the node sees it.
+
+    Pods carry the hash of the manifests and images that they come from, so that a change of a
+    configuration or of an image under the same tag replaces them.
+    """
+    digest = hashlib.sha256(delivery.component_keys().encode())
+    for path in sorted(MANIFESTS.glob("*.yaml")):
+        digest.update(path.read_bytes())
+    made_from = digest.hexdigest()[:16]
     values = {
         "VOLUMES": volumes,
         "DEFAULT_CLASS": "true" if default_storage else "false",
         "CLUSTER_DOMAIN": CLUSTER_DOMAIN,
         "DNS_SERVICE_IP": DNS_SERVICE_IP,
+        "MADE_FROM": made_from,
     }
     crds = _contour_files(_CONTOUR_CRDS)
     roles = _contour_files(_CONTOUR_ROLES)
@@ -60,7 +71,7 @@ def install(volumes: str, *, own_dns: bool, default_storage: bool) -> None:
         _apply(_manifest("00-namespaces", values), *crds)
         if own_dns:
             _apply(_manifest("coredns", values))
-        _free_released_volumes()
+        free_released_volumes()
         _apply(_manifest("storage", values))
         kubectl(
             KUBECONFIG,
@@ -211,7 +222,7 @@ def _contour_certificates() -> None:
         raise ClusterError("contour certgen could not write its certificates.", log)
 
 
-def _free_released_volumes() -> None:
+def free_released_volumes() -> None:
     """Let volumes be claimed again whose claim was deleted; what is in them stays."""
     listing = json.loads(kubectl(KUBECONFIG, "get", "persistentvolumes", "-o", "json"))
     for volume in listing["items"]:

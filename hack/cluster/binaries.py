@@ -44,6 +44,12 @@ class Tool:
     set: str
     package: str
     ldflags: str = "-s -w"
+    tags: str = ""
+
+    @property
+    def flags(self) -> list[str]:
+        """What `go list` and `go build` need to see the same packages."""
+        return ["-tags", self.tags] if self.tags else []
 
 
 def _kubernetes(name: str) -> Tool:
@@ -61,6 +67,12 @@ TOOLS: tuple[Tool, ...] = (
     _kubernetes("kube-proxy"),
     Tool("contour", "contour", "github.com/projectcontour/contour/cmd/contour"),
     Tool("coredns", "coredns", "github.com/coredns/coredns"),
+    Tool(
+        "prometheus",
+        "prometheus",
+        "github.com/prometheus/prometheus/cmd/prometheus",
+        tags="remove_all_sd,enable_kubernetes_sd",
+    ),
     Tool("pause", "pause", "."),
 )
 NAMES: tuple[str, ...] = tuple(tool.name for tool in TOOLS)
@@ -79,7 +91,7 @@ def key(tool_set: str) -> str:
         digest.update(path.read_bytes())
     for tool in TOOLS:
         if tool.set == tool_set:
-            digest.update(f"{tool.name} {tool.package} {tool.ldflags}\n".encode())
+            digest.update(f"{tool.name} {tool.package} {tool.ldflags} {tool.tags}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -138,7 +150,7 @@ def _build(tool: Tool, binary: Path, position: str) -> None:
         say(
             "binaries", f"{tool.name} ({position}): compiling {total} packages, cached ones skipped"
         )
-        command = ["nice", "go", "build", "-v", "-trimpath", "-ldflags", tool.ldflags]
+        command = ["nice", "go", "build", "-v", "-trimpath", *tool.flags, "-ldflags", tool.ldflags]
         command += ["-o", str(temporary), tool.package]
         with log.open("w") as output:
             process = subprocess.Popen(
@@ -174,7 +186,7 @@ def _count_packages(tool: Tool, environment: dict[str, str], log: Path) -> int:
     say("binaries", f"{tool.name}: fetching its Go modules")
     with log.open("w") as output:
         listing = subprocess.run(
-            ["go", "list", "-deps", tool.package],
+            ["go", "list", "-deps", *tool.flags, tool.package],
             cwd=source(tool.set),
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import binaries
 import lifecycle
+import smoke
 from console import ClusterError, say
 from controlplane import ControlPlane
 from settings import KUBECONFIG
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("status", help="what runs and what does not")
     verb.set_defaults(run=lambda _: lifecycle.status())
+
+    verb = verbs.add_parser("check", help="prove names, volumes, routes and monitoring with pods")
+    verb.set_defaults(run=lambda _: smoke.run())
 
     verb = verbs.add_parser("kubeconfig", help="print the kubeconfig's path")
     verb.set_defaults(run=lambda _: print(KUBECONFIG))

@@ -132,6 +132,19 @@ def provide(store: Store, wanted: list[Image]) -> list[str]:
     return loaded
 
 
+def component_keys() -> str:
+    """The keys of all images of the cluster's own components, as built last."""
+    names = sorted(images.COMPONENTS)
+    records = {name: _KEYS / f"{name}.json" for name in names}
+    return json.dumps(
+        {
+            name: json.loads(path.read_text())["key"]
+            for name, path in records.items()
+            if path.exists()
+        }
+    )
+
+
 def restart_users(names: list[str]) -> None:
     """Restart Deployments of the operator and of monitoring that run an image loaded anew.
 

@@ -24,6 +24,8 @@ _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+/\d+): (.*)")
 _HOST_CERTIFICATES = Path("/etc/ssl/certs")
 LAYOUT = CACHE / "images" / "oci"
 _SPEAK_SECONDS = 20.0
+# The layout is read once, on this machine: quick to write and to unpack counts, not size.
+_FAST = ("--compression-format", "zstd", "--compression-level", "1")
 
 
 def docker_answers() -> bool:
@@ -94,9 +96,7 @@ class Buildah:
         log = CACHE / "logs" / "image-export.log"
         with exclusive(LAYOUT.with_name("oci.lock")):
             LAYOUT.mkdir(parents=True, exist_ok=True)
-            command = self._command(
-                "push", "--quiet", "--disable-compression", name, f"oci:{LAYOUT}:{name}"
-            )
+            command = self._command("push", "--quiet", *_FAST, name, f"oci:{LAYOUT}:{name}")
             with log.open("a") as output:
                 result = subprocess.run(
                     command, env=self._environment(), stdout=output, stderr=output, check=False
@@ -142,7 +142,7 @@ class Buildah:
             value = os.environ.get(f"PIP_{option.upper().replace('-', '_')}")
             if value:
                 pip.append(f"{option} = {value}")
-        uv = ["native-tls = true"]
+        uv = ["system-certs = true"]
         index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL")
         if index:
             uv += ["[[index]]", f"url = {json.dumps(index)}", "default = true"]

@@ -67,12 +67,13 @@ PRODUCT: tuple[Image, ...] = (
 )
 
 # The components of the cluster, and the binaries of ours that go into their build context.
-_COMPONENTS: dict[str, tuple[str, ...]] = {
+COMPONENTS: dict[str, tuple[str, ...]] = {
     "pause": ("pause",),
     "coredns": ("coredns",),
     "contour": ("contour",),
     "envoy": (),
-    "prometheus": (),
+    "prometheus": ("prometheus",),
+    "alertmanager": (),
 }
 
 
@@ -101,7 +102,7 @@ def components(names: tuple[str, ...]) -> list[Image]:
 
 def _component(name: str) -> Image:
     source = IMAGE_SOURCES / name
-    needed = _COMPONENTS[name]
+    needed = COMPONENTS[name]
     binaries.ensure(needed)
     context = CACHE / "images" / "context" / name
     shutil.rmtree(context, ignore_errors=True)

@@ -28,7 +28,7 @@ from settings import CACHE, EXAMPLES_NAMESPACE, KUBECONFIG, LOGS, RUN, VOLUMES
 
 _KIND_FILE = CACHE / "cluster-kind"
 _LOCK = CACHE / "cluster.lock"
-_COMPONENTS = ("coredns", "contour", "envoy", "prometheus")
+_COMPONENTS = ("coredns", "contour", "envoy", "prometheus", "alertmanager")
 
 
 def choose() -> str:
