@@ -13,8 +13,8 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: setup ## The whole story on a real cluster: train, gate, canary, promote, roll back.
-	@$(BIN)/python hack/demo/demo.py
+demo: ## The whole story on a real cluster: train, gate, canary, promote, roll back.
+	@python3 hack/demo/demo.py
 
 .PHONY: test
 test: test-unit test-trainer test-integration test-e2e ## Everything that this machine can run.
