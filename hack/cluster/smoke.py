@@ -7,6 +7,7 @@ and HTTPRoute, and see Prometheus' targets and Alertmanager.
 from __future__ import annotations
 
 import json
+
 import addons
 from console import ClusterError, say, timed, wait_for
 from controlplane import kubectl

@@ -1,0 +1,89 @@
+"""The declarative files of the local cluster: they can be filled, and say what they must."""
+
+import re
+from pathlib import Path
+
+import binaries
+import images
+import pytest
+import settings
+import yaml
+from template import fill, render
+
+PLACES = dict.fromkeys(
+    (
+        *("CA", "CERTIFICATE", "CLUSTER_DOMAIN", "CNI_CONFIG", "DEFAULT_CLASS", "DNS_SERVICE_IP"),
+        *("KEY", "KUBECONFIG", "LEASES", "MADE_FROM", "NODE", "PAUSE", "PLUGINS", "POD_LOGS"),
+        *("POD_SUBNET", "RESOLV_CONF", "ROOT", "SOCKET", "STATE", "VOLUMES"),
+    ),
+    "x",
+)
+MANIFESTS = sorted(settings.MANIFESTS.glob("*.yaml"))
+
+
+def documents(path: Path) -> list[dict]:
+    return list(yaml.safe_load_all(render(path, PLACES)))
+
+
+def test_a_place_without_a_value_is_an_error():
+    with pytest.raises(KeyError, match="MISSING"):
+        fill("a @MISSING@ place", {})
+
+
+def test_what_is_no_place_stays():
+    assert fill('"@timestamp" user@example.org', {}) == '"@timestamp" user@example.org'
+
+
+@pytest.mark.parametrize(
+    "path", [*MANIFESTS, *settings.HERE.glob("node/*")], ids=lambda path: path.name
+)
+def test_files_are_filled_without_a_rest(path):
+    assert not re.search(r"@[A-Z_]+@", render(path, PLACES))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_pods_meet_the_restricted_standard(path):
+    for document in documents(path):
+        if document["kind"] != "Deployment":
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert container["imagePullPolicy"] == "IfNotPresent"
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_pods_run_only_images_that_are_made_here(path):
+    known = {image.name for image in images.PRODUCT}
+    known |= {f"docker.io/policyops/{name}:dev" for name in images.COMPONENTS}
+    text = path.read_text()
+    assert set(re.findall(r"image: (\S+)", text)) <= known
+
+
+def test_alerts_arrive_alone_and_at_once():
+    config = next(
+        document
+        for document in documents(settings.MANIFESTS / "monitoring.yaml")
+        if document["kind"] == "ConfigMap" and document["metadata"]["name"] == "alertmanager"
+    )
+    route = yaml.safe_load(config["data"]["alertmanager.yml"])["route"]
+    assert route["group_by"] == ["..."]
+    assert route["group_wait"] == "0s"
+
+
+def test_every_tool_set_has_its_locked_module():
+    for tool in binaries.TOOLS:
+        assert (binaries.source(tool.set) / "go.mod").exists(), tool.set
+
+
+def test_the_kubernetes_modules_agree_on_one_release():
+    text = (binaries.source("kubernetes") / "go.mod").read_text()
+    major, _, rest = settings.KUBERNETES_VERSION.partition(".")
+    assert major == "1"
+    assert f"k8s.io/kubernetes v1.{rest}" in text
+    assert set(re.findall(r"=> k8s\.io/\S+ v0\.(\S+)", text)) == {rest}
