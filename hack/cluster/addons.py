@@ -26,6 +26,7 @@ from settings import (
     CLUSTER_DOMAIN,
     DNS_SERVICE_IP,
     KUBECONFIG,
+    LOGS,
     MANIFESTS,
     MONITORING_NAMESPACE,
     OPERATOR_NAMESPACE,
@@ -87,6 +88,13 @@ def install(volumes: str, *, own_dns: bool, default_storage: bool) -> None:
 
 def wait(*, own_dns: bool) -> None:
     """Wait until all of it runs. Prometheus' rules sidecar is not waited for: its image is ours."""
+    try:
+        _wait(own_dns=own_dns)
+    except ClusterError as error:
+        raise ClusterError(error.sentence, _write_report()) from error
+
+
+def _wait(*, own_dns: bool) -> None:
     workloads = [name for name in _WORKLOADS if own_dns or not name.startswith("kube-system/")]
     for workload in workloads:
         namespace, _, name = workload.partition("/")
@@ -99,6 +107,27 @@ def wait(*, own_dns: bool) -> None:
         )
     wait_for("Prometheus is ready", _prometheus_ready, timeout=180, step="addons", every=0.5)
     wait_for("the Gateway is programmed", _gateway_ready, timeout=120, step="addons", every=0.5)
+
+
+def _write_report() -> Path:
+    """What the pods that are not ready say of themselves, in a file."""
+    parts = [kubectl(KUBECONFIG, "get", "pods", "-A")]
+    for namespace in ("kube-system", "projectcontour", MONITORING_NAMESPACE):
+        for pod in json.loads(kubectl(KUBECONFIG, "get", "pods", "-n", namespace, "-o", "json"))[
+            "items"
+        ]:
+            for status in pod["status"].get("containerStatuses", []):
+                if status["ready"]:
+                    continue
+                name = pod["metadata"]["name"]
+                parts.append(f"--- {namespace}/{name} {status['name']}: {status['state']}\n")
+                if status["restartCount"]:
+                    words = ("logs", name, "-n", namespace, "-c", status["name"], "--tail=5")
+                    parts.append(kubectl(KUBECONFIG, *words))
+    report = LOGS / "pods-not-ready.txt"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text("".join(parts))
+    return report
 
 
 def _manifest(name: str, values: dict[str, str]) -> Path:
