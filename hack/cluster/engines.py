@@ -111,7 +111,7 @@ class Buildah:
         raise ClusterError(f"{name} is missing from the layout that buildah wrote.", log)
 
     def _command(self, *words: str) -> list[str]:
-        storage = ["--root", str(self._home / "storage"), "--runroot", "/run/policyops/buildah"]
+        storage = ["--root", str(self._home / "storage"), "--runroot", "/run/policyops-buildah"]
         return ["buildah", *storage, "--storage-driver", "overlay", *words]
 
     def _environment(self) -> dict[str, str]:

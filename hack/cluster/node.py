@@ -263,10 +263,11 @@ def _remove_pods() -> None:
 
 
 def _kill_group_members(groups: list[Path]) -> None:
+    # Groups vanish while this walks them: containerd's shims clean up after what was killed.
     for group in groups:
-        for members in group.glob("**/cgroup.procs"):
+        for folder, _, _ in os.walk(group):
             try:
-                pids = members.read_text().split()
+                pids = (Path(folder) / "cgroup.procs").read_text().split()
             except OSError:
                 continue
             for pid in pids:
@@ -283,6 +284,8 @@ def _kill(pid: int) -> None:
 def _remove_group(folder: Path) -> None:
     try:
         folder.rmdir()
+    except FileNotFoundError:
+        return
     except OSError as error:
         say("node", f"left the control group {folder}: {error.strerror}")
 
