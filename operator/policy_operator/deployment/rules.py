@@ -74,7 +74,7 @@ def _description(pdep: PolicyDeployment, alert: Alert) -> str:
         case Preset.ERROR_RATE:
             return (
                 f"{{{{ $value | humanizePercentage }}}} of the decisions of {about} failed "
-                f"{window}; at most {alert.max or 0:.4g} of them may"
+                f"{window}; at most {100 * (alert.max or 0):g}% of them may"
             )
         case Preset.LATENCY:
             return (

@@ -229,9 +229,6 @@ def progress(  # noqa: PLR0911 - each return is one rule
     until = _hold_until(current, began) if current is not None else began
     seconds = pdep.spec.rollout.progress_deadline_seconds
     why = readiness(pdep, observed, candidate.version, stamps)
-    shown = observed.route.weight(candidate.version) if observed.route is not None else None
-    if why.ready and shown != candidate.weight:
-        why = Readiness(False, "WaitingForRoute", "the weights are being written")
     if not why.ready:
         state = _not_ready(observed, state, why, seconds, until)
         taking = why.reason == "WaitingForRoute" and not (observed.route and observed.route.trouble)

@@ -40,7 +40,8 @@ async def handle(payload: bytes, ctx: Context, now: datetime) -> None:
     Raises:
         ValueError: the body is no Alertmanager webhook of version 4 (answer 400: no use in
             sending it again).
-        ApiError, OSError, TimeoutError: a write failed (answer 5xx: Alertmanager sends it again).
+        ApiError, OSError, TimeoutError, RuntimeError: it could not be acted on (answer 5xx:
+            Alertmanager sends it again).
     """
     found = alerts.parse(payload)
     known = {
@@ -51,6 +52,8 @@ async def handle(payload: bytes, ctx: Context, now: datetime) -> None:
     results = await asyncio.gather(
         *(_act(key, signals, ctx, now) for key, signals in known.items()), return_exceptions=True
     )
-    failed = [r for r in results if isinstance(r, BaseException)]
-    if failed:
-        raise failed[0]
+    for result in results:
+        if isinstance(result, ValueError):  # ours, not the sender's: let it send again
+            raise RuntimeError(f"a deployment can't be read: {result}") from result
+        if isinstance(result, BaseException):
+            raise result

@@ -67,6 +67,15 @@ def test_an_alert_about_the_candidate_rolls_it_back_for_good(canary: World):
     assert "policyops.dev/retry: 2" in message
 
 
+def test_weights_go_first_whatever_else_there_is_to_do(canary: World):
+    canary.edit(server={"image": "other:1"}, alerts=[{"name": "HighErrorRate", "expr": "up == 0"}])
+    canary.advance(3)
+    canary.writes.clear()
+    canary.reconcile(canary.alert(2))
+    assert canary.writes[0] == ("apply", "HTTPRoute", NAME)
+    assert ("apply", "Deployment", f"{NAME}-v1") in canary.writes
+
+
 def test_the_bad_version_keeps_its_pods_until_its_answers_are_given(canary: World):
     canary.reconcile(canary.alert(2))
     canary.advance(9)

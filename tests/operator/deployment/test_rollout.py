@@ -1,7 +1,7 @@
 """The rules of the rollout, one by one, through the operator's own reconcile."""
 
 import pytest
-from deployment_world import NAME, World
+from deployment_world import NAME, KilledError, World
 
 
 @pytest.fixture
@@ -253,6 +253,19 @@ def test_a_deleted_deployment_serves_nothing(canary: World):
     canary.reconcile()
     assert canary.serving(1) == []
     assert canary.serving(2) == []
+
+
+def test_an_operator_that_died_after_the_weights_goes_on_from_them(canary: World):
+    canary.advance(11)
+    canary.kill_at = len(canary.writes) + 1
+    with pytest.raises(KilledError):
+        canary.reconcile()
+    canary.kill_at = None
+    assert (canary.split(), canary.status["candidate"]["weight"]) == ({1: 50, 2: 50}, 10)
+    seen = len(canary.weights)
+    canary.run()
+    assert canary.status["candidate"]["weight"] == 50
+    assert canary.weights[seen:] == [], "the split is what it was to be"
 
 
 def test_shorter_holds_apply_to_the_step_that_is_held(canary: World):
