@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import engines
+import layout
 from console import ClusterError, say, wait_for
 from images import PAUSE
 from processes import Daemon
@@ -66,7 +66,7 @@ def load(name: str, descriptor: dict[str, Any]) -> None:
     """Import an image from the layout, sending only blobs that containerd does not hold yet."""
     begin = time.monotonic()
     held = set((_try("content", "list", "--quiet") or "").split())
-    manifest = json.loads(engines.blob(descriptor["digest"]).read_text())
+    manifest = json.loads(layout.blob(descriptor["digest"]).read_text())
     blobs = [descriptor, manifest["config"], *manifest["layers"]]
     missing = [blob for blob in blobs if blob["digest"] not in held]
     size = sum(blob["size"] for blob in missing) / 1e6
@@ -91,8 +91,8 @@ def load(name: str, descriptor: dict[str, Any]) -> None:
                 _add(archive, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
                 _add(archive, "index.json", json.dumps(index).encode())
                 for blob in {blob["digest"]: blob for blob in missing}.values():
-                    path = engines.blob(blob["digest"])
-                    archive.add(path, arcname=str(path.relative_to(engines.LAYOUT)))
+                    path = layout.blob(blob["digest"])
+                    archive.add(path, arcname=str(path.relative_to(layout.ROOT)))
             importer.stdin.close()
         except BrokenPipeError:
             say("images", f"{name}: ctr stopped reading")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import containerd
 import engines
 import images
+import layout
 from console import ClusterError, say
 from controlplane import kubectl
 from images import Image
@@ -70,7 +71,7 @@ class NodeStore:
     def load(self, image: Image) -> bool:
         """Import into containerd unless it holds this very manifest."""
         descriptor = _recorded(image).get("descriptor")
-        if descriptor is None or not engines.blob(descriptor["digest"]).exists():
+        if descriptor is None or not layout.blob(descriptor["digest"]).exists():
             descriptor = self._export(image)
         if containerd.holds(image.name, descriptor["digest"]):
             return False

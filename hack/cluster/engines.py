@@ -1,7 +1,7 @@
 """Builders of images: docker where an engine answers, else buildah, from the same Dockerfiles.
 
-`Buildah` also exports: an image goes into one OCI layout in the cache, in which images share their
-layers, and from there to containerd (containerd.py) without the layers that it already holds.
+`Buildah` also exports: an image goes into the OCI layout in the cache (layout.py), and from there
+to containerd (containerd.py) without the layers that it already holds.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import layout
 import packages
 from console import ClusterError, say
 from images import Image
-from locks import exclusive
 from settings import CACHE
 
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+/\d+): (.*)")
 _HOST_CERTIFICATES = Path("/etc/ssl/certs")
-LAYOUT = CACHE / "images" / "oci"
 _SPEAK_SECONDS = 20.0
 # The layout is read once, on this machine: quick to write and to unpack counts, not size.
 _FAST = ("--compression-format", "zstd", "--compression-level", "1")
@@ -44,12 +43,6 @@ def docker_answers() -> bool:
     return answer.returncode == 0
 
 
-def blob(digest: str) -> Path:
-    """The file of the layout that holds what this digest names."""
-    algorithm, _, value = digest.partition(":")
-    return LAYOUT / "blobs" / algorithm / value
-
-
 class Docker:
     """Builds with the Docker engine."""
 
@@ -58,7 +51,7 @@ class Docker:
         command = ["docker", "build", "--progress=plain", "-t", image.name]
         command += _arguments(image)
         command += ["-f", str(image.file), str(image.context)]
-        _run_build(image, command, {})
+        _run_build(image, command, dict(os.environ))
 
     def exists(self, name: str) -> bool:
         """Whether the engine holds an image of this name."""
@@ -91,31 +84,26 @@ class Buildah:
         found = subprocess.run(command, capture_output=True, env=self._environment(), check=False)
         return found.returncode == 0 and bool(found.stdout.strip())
 
-    def export(self, name: str) -> dict[str, object]:
-        """Write the image into the layout and return its descriptor in the layout's index."""
+    def export(self, name: str) -> layout.Descriptor:
+        """Write the image into the layout and return its manifest's descriptor."""
         log = CACHE / "logs" / "image-export.log"
-        with exclusive(LAYOUT.with_name("oci.lock")):
-            LAYOUT.mkdir(parents=True, exist_ok=True)
-            command = self._command("push", "--quiet", *_FAST, name, f"oci:{LAYOUT}:{name}")
-            with log.open("a") as output:
-                result = subprocess.run(
-                    command, env=self._environment(), stdout=output, stderr=output, check=False
-                )
-            if result.returncode != 0:
-                raise ClusterError(f"buildah could not export {name}.", log)
-            index = json.loads((LAYOUT / "index.json").read_text())
-        for descriptor in index["manifests"]:
-            annotations = descriptor.get("annotations", {})
-            if annotations.get("org.opencontainers.image.ref.name") == name:
-                return dict(descriptor)
-        raise ClusterError(f"{name} is missing from the layout that buildah wrote.", log)
+        return layout.receive(lambda folder: self._push(name, folder, log))
+
+    def _push(self, name: str, folder: Path, log: Path) -> None:
+        command = self._command("push", "--quiet", *_FAST, name, f"oci:{folder}:image")
+        with log.open("w") as output:
+            result = subprocess.run(
+                command, env=self._environment(), stdout=output, stderr=output, check=False
+            )
+        if result.returncode != 0:
+            raise ClusterError(f"buildah could not export {name}.", log)
 
     def _command(self, *words: str) -> list[str]:
         storage = ["--root", str(self._home / "storage"), "--runroot", "/run/policyops-buildah"]
         return ["buildah", *storage, "--storage-driver", "overlay", *words]
 
     def _environment(self) -> dict[str, str]:
-        return {"TMPDIR": str(self._scratch)}
+        return {**os.environ, "TMPDIR": str(self._scratch)}
 
     def _share_uv_cache(self) -> None:
         """Let `RUN --mount=type=cache,target=/root/.cache/uv` use this machine's own uv cache.
@@ -170,7 +158,7 @@ def _run_build(image: Image, command: list[str], environment: dict[str, str]) ->
     with log.open("w") as output:
         process = subprocess.Popen(
             ["nice", *command],
-            env={**os.environ, **environment},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
