@@ -5,12 +5,12 @@ nothing that writes: no finalizers, no annotations, no event posting, no peering
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import kopf
 from kubernetes.aio.client import Configuration
-from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY
+from policy_api.keys import FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
 from typing_extensions import override
 
 from policy_operator.cache import Cache, Obj, object_id
@@ -22,25 +22,28 @@ from policy_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OURS = {LABEL_MANAGED_BY: FIELD_MANAGER}
-# Kinds that users write, whole; of all others only what carries our label.
-_WHOLE = ("PolicyTraining", "PolicyDeployment", "PolicyVersion")
-_LABELLED = (
-    "Job",
-    "Pod",
-    "Service",
-    "ConfigMap",
-    "Deployment",
-    "EndpointSlice",
-    "HTTPRoute",
-    "PrometheusRule",
-)
-WATCHED = (*_WHOLE, *_LABELLED)
+# Kinds that users write are watched whole; of all others only what carries one of our labels.
+_OURS = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
+# The headless Services of trainings have EndpointSlices as well, which tell nobody anything.
+_SELECTORS: dict[str, str | None] = {
+    "PolicyTraining": None,
+    "PolicyDeployment": None,
+    "PolicyVersion": None,
+    "Job": _OURS,
+    "Pod": _OURS,
+    "Service": _OURS,
+    "ConfigMap": _OURS,
+    "Deployment": _OURS,
+    "EndpointSlice": LABEL_DEPLOYMENT,
+    "HTTPRoute": _OURS,
+    "PrometheusRule": _OURS,
+}
+WATCHED = tuple(_SELECTORS)
 
 
-def watch_labels(kind: str) -> Mapping[str, str] | None:
-    """Return the labels that objects of the kind must have for us to see them."""
-    return OURS if kind in _LABELLED else None
+def watch_selector(kind: str) -> str | None:
+    """Return the label selector by which we watch and list a kind; None means all."""
+    return _SELECTORS[kind]
 
 
 class Intake:
@@ -193,9 +196,8 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     made.persistence.progress_storage = _NoProgress()
     made.watching.connect_timeout = 10.0
     for kind in WATCHED:
-        labels, resource = watch_labels(kind), RESOURCES[kind]
-        if labels is not None:
-            selector = ",".join(f"{k}={v}" for k, v in labels.items())
+        selector, resource = watch_selector(kind), RESOURCES[kind]
+        if selector is not None:
             key = (resource.group, resource.version, resource.plural)
             made.watching.label_selectors[key] = selector
     lease = RESOURCES["Lease"]

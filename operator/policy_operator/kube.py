@@ -203,26 +203,20 @@ class Kube:
         kind: str,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
-        fields: str | None = None,
     ) -> Objs:
         """Read objects from the API server."""
-        objects, _ = await self.list_with_version(kind, namespace, labels, fields)
+        objects, _ = await self.list_with_version(kind, namespace, _selector(labels or {}))
         return objects
 
     async def list_with_version(
         self,
         kind: str,
         namespace: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        fields: str | None = None,
+        selector: str | None = None,
     ) -> tuple[Objs, int]:
-        """Read objects, and the resource version at which the list is true."""
+        """Read objects by label selector, and the resource version at which the list is true."""
         resource = RESOURCES[kind]
-        query = {}
-        if labels:
-            query["labelSelector"] = _selector(labels)
-        if fields:
-            query["fieldSelector"] = fields
+        query = {"labelSelector": selector} if selector else {}
         answer = await self.call("GET", resource.path(namespace), kind, query=query)
         # Items of a list carry neither kind nor apiVersion.
         head = {"apiVersion": resource.api_version, "kind": kind}

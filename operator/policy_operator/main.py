@@ -24,7 +24,7 @@ from policy_operator.context import Context
 from policy_operator.deployment import webhook
 from policy_operator.deployment.reconcile import reconcile as reconcile_deployment
 from policy_operator.events import EventRecorder
-from policy_operator.handlers import WATCHED, Intake, kopf_settings, registry, watch_labels
+from policy_operator.handlers import WATCHED, Intake, kopf_settings, registry, watch_selector
 from policy_operator.health import Health
 from policy_operator.kube import ApiError, Kube, NotFound, load_configuration
 from policy_operator.leader import Election
@@ -155,7 +155,7 @@ class Operator:
             cache = self._ctx.cache
             try:
                 objects, version = await self._ctx.kube.list_with_version(
-                    kind, labels=watch_labels(kind)
+                    kind, selector=watch_selector(kind)
                 )
             except NotFound:  # an optional API (Gateway, Prometheus operator) is not installed
                 objects, version = [], 0

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from policy_api.keys import REASON_SUSPENDED
 from policy_api.report import Outcome
 from policy_api.v1alpha1.training import Attempt
 
@@ -70,22 +69,31 @@ def crashes(attempts: Sequence[Attempt]) -> int:
 def next_start(attempts: Sequence[Attempt]) -> datetime | None:
     """Return when the next attempt may start; None means at once.
 
-    A crash waits 5 s, 10 s, 20 s… up to 5 minutes. So does a second preemption in a row within a
-    minute of the attempt's start: a cluster that evicts every pod must not be flooded with Jobs.
+    A crash waits 5 s, 10 s, 20 s… up to 5 minutes. A preemption goes on at once, but one after
+    another, each within a minute of its attempt's start, waits in the same way: a cluster that
+    evicts every pod must not be flooded with Jobs.
     """
-    short = 0
-    for attempt in reversed(attempts):
-        if attempt.ended_at is None or attempt.started_at is None:
-            break
-        if attempt.reason == REASON_SUSPENDED or attempt.ended_at - attempt.started_at > _SHORT:
-            break
-        short += 1
     if not attempts or (last := attempts[-1]).ended_at is None:
         return None
-    steps = short - 1
     if last.reason == Outcome.TRAINER_FAILED:
-        steps = max(crashes(attempts), short)
+        steps = crashes(attempts)
+    elif last.reason == Outcome.PREEMPTED:
+        steps = _short_preemptions(attempts) - 1
+    else:
+        steps = 0
     if steps <= 0:
         return None
     delay: timedelta = min(_LAST_RETRY, _FIRST_RETRY * (1 << min(steps - 1, 10)))
     return last.ended_at + delay
+
+
+def _short_preemptions(attempts: Sequence[Attempt]) -> int:
+    """Count the last attempts in a row that were preempted within a minute."""
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.ended_at is None or attempt.reason != Outcome.PREEMPTED:
+            break
+        if attempt.started_at is None or attempt.ended_at - attempt.started_at > _SHORT:
+            break
+        count += 1
+    return count

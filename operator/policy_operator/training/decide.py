@@ -268,6 +268,7 @@ def _start(
             assert_never(observed.base)
 
     last = attempts[-1] if attempts else None
+    message = ""
     if last is not None:
         message = f"attempt {last.index} ended ({last.reason}): {last.message}"
         if observed.pods_left:
@@ -283,18 +284,16 @@ def _start(
     if observed.refusal is not None:
         waiting = state.running(REASON_REFUSED, observed.refusal.message)
         return Decision(waiting.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
-    began = state.now.replace(microsecond=0)
-    attempt = Attempt(index=index, job=job, started_at=began)
-    state = state.update(
-        attempts=[*state.status.attempts, attempt][-KEPT_ATTEMPTS:],
-        started_at=state.status.started_at or began,
-    )
-    state = state.running(REASON_STARTING, f"Job {job} is made, no pod yet")
     after = f" after attempt {last.index} ({last.reason})" if last is not None else ""
+    # The Job comes first, alone. The status that speaks of it and its other children follow from
+    # it in the next round, so that in a burst no Job waits for the trimmings of another.
+    status = state.training.status
+    if last is not None:
+        status = state.running(REASON_RETRYING, message).status
     return Decision(
-        state.status,
+        status,
         actions=(StartAttempt(index, base),),
-        next_check_at=deadline,
+        next_check_at=state.now,
         events=(("Normal", "AttemptStarted", f"Job {job} is made{after}"),),
     )
 

@@ -129,7 +129,7 @@ async def _act(
     match action:
         case StartAttempt(index, base):
             plan = _plan(ctx, training, index, base, reserved)
-            await _start(ctx, training, plan)
+            await _create_own(ctx, training, build.job(training, plan, ctx.settings))
         case CompleteAttempt(index, base):
             plan = _plan(ctx, training, index, base, reserved)
             await _complete(ctx, training, plan)
@@ -185,15 +185,6 @@ async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) ->
     for result in results:
         if isinstance(result, BaseException):
             raise result
-
-
-async def _start(ctx: Context, training: Training, plan: build.Plan) -> None:
-    manifests = [
-        build.job(training, plan, ctx.settings),
-        build.config_map(training, plan, ctx.settings),
-        build.service(training, plan),
-    ]
-    await _create_all(ctx, training, manifests)
 
 
 async def _complete(ctx: Context, training: Training, plan: build.Plan) -> None:

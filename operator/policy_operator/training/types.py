@@ -139,7 +139,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class StartAttempt:
-    """Create the attempt's Job, Service and ConfigMap."""
+    """Create the attempt's Job."""
 
     index: int
     base: BaseReady | None
@@ -147,7 +147,7 @@ class StartAttempt:
 
 @dataclass(frozen=True)
 class CompleteAttempt:
-    """Create what the attempt's Job lacks: an earlier run of ours was interrupted."""
+    """Create the Service and ConfigMap that its Job needs."""
 
     index: int
     base: BaseReady | None
