@@ -133,9 +133,8 @@ class Source:
         await self._client.update_params_for_auth(headers, None, ["BearerToken"], PATH, "GET", None)
         host = self._client.configuration.host
         url = f"{host}{PATH}?{urlencode({'labelSelector': SELECTOR, **query})}"
-        response: aiohttp.ClientResponse = await self._client.call_api(
-            "GET", url, headers, None, _request_timeout=limits
-        )
+        answer = await self._client.call_api("GET", url, headers, None, _request_timeout=limits)
+        response: aiohttp.ClientResponse = answer.response
         if response.status != 200:  # noqa: PLR2004 - HTTP's OK
             text = (await response.text())[:300]
             raise OSError(f"GET {PATH}: HTTP {response.status}: {text}")
