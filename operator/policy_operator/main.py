@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from datetime import datetime
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -74,6 +75,8 @@ class Operator:
                 settings=kopf_settings(settings),
                 standalone=True,
                 clusterwide=True,
+                # kopf's own guess asks for the user's name, which an image's numeric user lacks.
+                identity=cast(Any, settings.pod_name),
                 ready_flag=kopf_ready,
             ),
             "housekeeping": self._housekeeping(),
