@@ -1,8 +1,10 @@
 """A small client of the API server for tests: plain JSON objects, thread-safe, no cache."""
 
 import base64
+import contextlib
 import itertools
 import json
+import socket
 import ssl
 import tempfile
 import threading
@@ -102,12 +104,16 @@ class Api:
             pair.flush()
             self.tls.load_cert_chain(pair.name)
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=50)
+        self._streams: set[socket.socket] = set()
         self.http = httpx.Client(
             base_url=self.server, verify=self.tls, timeout=30, limits=limits, trust_env=False
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; watches that other threads read end at once."""
+        for stream in list(self._streams):
+            with contextlib.suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
         self.http.close()
 
     @staticmethod
@@ -127,7 +133,8 @@ class Api:
         content = None if body is None else json.dumps(body)
         headers = {"Content-Type": "application/json", **headers}
         answer = self.http.request(method, path, content=content, headers=headers, **options)
-        data: Obj = answer.json() if answer.content else {}
+        is_json = answer.headers.get("content-type", "").startswith("application/json")
+        data: Obj = answer.json() if is_json else {}
         if answer.status_code >= 400:
             raise Refused(answer.status_code, data.get("message", answer.text))
         return data
@@ -196,10 +203,15 @@ class Api:
             params["labelSelector"] = labels
         path = self.path(kind, None)
         with self.http.stream("GET", path, params=params, timeout=seconds + 30) as answer:
-            for line in answer.iter_lines():
-                event = json.loads(line)
-                if event["type"] != "BOOKMARK":
-                    yield event["type"], event["object"]
+            stream = answer.extensions["network_stream"].get_extra_info("socket")
+            self._streams.add(stream)
+            try:
+                for line in answer.iter_lines():
+                    event = json.loads(line)
+                    if event["type"] != "BOOKMARK":
+                        yield event["type"], event["object"]
+            finally:
+                self._streams.discard(stream)
 
 
 _numbers = itertools.count(1)

@@ -10,8 +10,9 @@ from pathlib import Path
 import binaries
 import pytest
 from controlplane import ControlPlane
-from integration.client import Api, condition, new_namespace, until
+from integration.client import Api, Obj, condition, new_namespace, until
 from integration.kubelet import Kubelet, PlayedNode
+from integration.monitoring import PlayedPrometheus
 from integration.operator_process import OperatorProcess
 
 REPO = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def gateway_crds() -> Iterator[Path]:
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager, with our CRDs and the Gateway API's."""
     with ControlPlane(tmp_path_factory.mktemp("controlplane")) as cluster:
-        files = [REPO / "crds", *gateway_crds()]
+        files = [*(REPO / "crds").glob("policy*.yaml"), *gateway_crds()]
         for file in files:
             cluster.kubectl("apply", "--server-side", "-f", str(file))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
@@ -81,6 +82,32 @@ def node(api: Api) -> Iterator[PlayedNode]:
     assert not played.errors
 
 
+@pytest.fixture(scope="session")
+def prometheus(api: Api) -> Iterator[PlayedPrometheus]:
+    """The Prometheus that operators ask."""
+    played = PlayedPrometheus(api)
+    played.start()
+    yield played
+    played.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway(api: Api) -> Obj:
+    """The Gateway that routes attach to; `node` plays its controller."""
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gateways"}})
+    listener = {"name": "http", "protocol": "HTTP", "port": 80}
+    api.create(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "public", "namespace": "gateways"},
+            "spec": {"gatewayClassName": "played", "listeners": [listener]},
+        }
+    )
+    address = {"type": "IPAddress", "value": "203.0.113.7"}
+    return api.patch_status("Gateway", "gateways", "public", {"addresses": [address]})
+
+
 @pytest.fixture
 def namespace(api: Api) -> Iterator[str]:
     """A namespace of the test's own."""
@@ -97,9 +124,11 @@ def kubelet(api: Api, namespace: str) -> Kubelet:
 
 @pytest.fixture(scope="session")
 def start_operator(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+    control_plane: ControlPlane,
+    prometheus: PlayedPrometheus,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., OperatorProcess]]:
-    """Start operators: `start_operator(namespace=…, kubeconfig=…, env=…)`; all end at the end."""
+    """Start operators: `start_operator(namespace, kubeconfig, **env)`; all end at the end."""
     started: list[OperatorProcess] = []
 
     def start(namespace: str, kubeconfig: Path | None = None, **env: str) -> OperatorProcess:
@@ -107,7 +136,7 @@ def start_operator(
             kubeconfig or control_plane.kubeconfig,
             namespace,
             tmp_path_factory.mktemp("operator"),
-            env,
+            {"POLICYOPS_PROMETHEUS_URL": prometheus.url, **env},
         )
         started.append(process)
         process.start()

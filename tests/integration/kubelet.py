@@ -232,7 +232,8 @@ class PlayedNode:
             handle(obj)
         except Refused as refused:
             # Deleted or changed meanwhile: the next event has the newer state.
-            if refused.status not in (404, 409):
+            ending = "because it is being terminated" in refused.message
+            if refused.status not in (404, 409) and not ending:
                 self.errors.append(f"{obj['kind']} {obj['metadata']['name']}: {refused}")
 
     def _pod(self, pod: Obj) -> None:

@@ -1,9 +1,18 @@
 """Objects that tests begin with; each call returns a fresh copy."""
 
 import copy
+from datetime import UTC, datetime
 from typing import Any
 
 from policy_api.base import Metric
+from policy_api.keys import (
+    ALERT_LABEL_ALERT,
+    ALERT_LABEL_DEPLOYMENT,
+    ALERT_LABEL_NAMESPACE,
+    ALERT_LABEL_VERSION,
+    LABEL_POLICY,
+    LABEL_VERSION,
+)
 from policy_api.report import Outcome, ReportedArtifact, TrainingReport
 
 Obj = dict[str, Any]
@@ -67,13 +76,69 @@ def deployment(namespace: str, name: str = "forge", **spec: Any) -> Obj:
 
 
 def version(namespace: str, number: int, policy: str = "forge", **spec: Any) -> Obj:
-    """Return a PolicyVersion."""
+    """Return a PolicyVersion, labelled as the operator labels it."""
     own = {
         "policy": policy,
         "version": number,
         "artifact": {"uri": f"pvc://models/{policy}/{number}", "sha256": DIGEST},
     }
-    return _named(_VERSION, namespace, f"{policy}-v{number}", {**own, **spec})
+    made = _named(_VERSION, namespace, f"{policy}-v{number}", {**own, **spec})
+    made["metadata"]["labels"] = {LABEL_POLICY: policy, LABEL_VERSION: str(number)}
+    return made
+
+
+def accepted(word: str = "True") -> Obj:
+    """Return the status of a version that its exit criteria accepted (or not)."""
+    condition = {
+        "type": "Accepted",
+        "status": word,
+        "reason": "ExitCriteriaMet" if word == "True" else "ExitCriteriaUnmet",
+        "message": "all 1 exit criteria met" if word == "True" else "eval_loss is 9, wanted <= 2.5",
+        "lastTransitionTime": "2026-01-02T03:04:05Z",
+    }
+    return {"conditions": [condition]}
+
+
+def notification(
+    namespace: str,
+    name: str = "forge",
+    alert: str = "HighErrorRate",
+    *,
+    version: int | None = None,
+    status: str = "firing",
+    since: datetime | None = None,
+) -> Obj:
+    """Return what Alertmanager posts (version 4) about one alert of a PolicyDeployment."""
+    labels = {
+        "alertname": alert,
+        "severity": "critical",
+        ALERT_LABEL_NAMESPACE: namespace,
+        ALERT_LABEL_DEPLOYMENT: name,
+        ALERT_LABEL_ALERT: alert,
+    }
+    if version is not None:
+        labels[ALERT_LABEL_VERSION] = str(version)
+    one = {
+        "status": status,
+        "labels": labels,
+        "annotations": {"description": "12% of the decisions failed"},
+        "startsAt": (since or datetime.now(UTC)).isoformat(),
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus/graph",
+        "fingerprint": "c0ffee",
+    }
+    return {
+        "version": "4",
+        "groupKey": "{}:{}",
+        "truncatedAlerts": 0,
+        "status": status,
+        "receiver": "policy-operator",
+        "groupLabels": {},
+        "commonLabels": labels,
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager",
+        "alerts": [one],
+    }
 
 
 def _named(template: Obj, namespace: str, name: str, spec: Obj) -> Obj:
