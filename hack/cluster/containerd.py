@@ -99,7 +99,17 @@ def load(name: str, descriptor: dict[str, Any]) -> None:
         code = importer.wait()
     if code != 0:
         raise ClusterError(f"containerd could not import {name}.", log)
+    _forget_replaced()
     say("images", f"{name.rsplit('/', 1)[1]}: loaded in {time.monotonic() - begin:.1f} s")
+
+
+def _forget_replaced() -> None:
+    """Drop the images that lost their tag: the kubelet, told to collect none, would keep them."""
+    entries = [line.split() for line in (_try("images", "list") or "").splitlines()[1:]]
+    tagged = {digest for name, _, digest, *_ in entries if not name.startswith("sha256:")}
+    stale = [name for name, _, digest, *_ in entries if digest not in tagged]
+    if stale:
+        _try("images", "remove", *stale)
 
 
 def remove_containers() -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,6 +66,8 @@ class NodeStore:
 
     def build(self, image: Image) -> None:
         """Build with buildah and export into the layout."""
+        if self._builder.make_room():
+            layout.prune(_exported())
         self._builder.build(image)
         self._export(image)
 
@@ -115,7 +118,7 @@ class KindStore:
         return True
 
 
-def provide(store: Store, wanted: list[Image]) -> list[str]:
+def provide(store: Store, wanted: Iterable[Image]) -> list[str]:
     """Build and load images, parents first; returns the names of those newly loaded."""
     keys = store.prepare()
     loaded = []
@@ -162,6 +165,12 @@ def restart_users(names: list[str]) -> None:
                 name = deployment["metadata"]["name"]
                 kubectl(KUBECONFIG, "rollout", "restart", f"deployment/{name}", "-n", namespace)
                 say("images", f"restarted {namespace}/{name}, which runs a new image")
+
+
+def _exported() -> list[str]:
+    """The manifests of all images as exported last."""
+    records = [json.loads(path.read_text()) for path in _KEYS.glob("*.json")]
+    return [record["descriptor"]["digest"] for record in records if "descriptor" in record]
 
 
 def _full(name: str) -> str:

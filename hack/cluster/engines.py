@@ -23,6 +23,7 @@ from settings import CACHE
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+/\d+): (.*)")
 _HOST_CERTIFICATES = Path("/etc/ssl/certs")
 _SPEAK_SECONDS = 20.0
+_ROOM = 15 << 30
 # The layout is read once, on this machine: quick to write and to unpack counts, not size.
 _FAST = ("--compression-format", "zstd", "--compression-level", "1")
 
@@ -83,6 +84,22 @@ class Buildah:
         command = self._command("images", "--quiet", "--filter", f"reference={name}")
         found = subprocess.run(command, capture_output=True, env=self._environment(), check=False)
         return found.returncode == 0 and bool(found.stdout.strip())
+
+    def make_room(self) -> bool:
+        """Drop the cached steps of earlier builds when the disk is nearly full; True if it did.
+
+        The next build of a changed image then repeats its steps.
+        """
+        if shutil.disk_usage(self._home).free > _ROOM:
+            return False
+        say("images", f"less than {_ROOM >> 30} GiB free: dropping cached build steps")
+        subprocess.run(
+            self._command("rmi", "--prune"),
+            capture_output=True,
+            env=self._environment(),
+            check=False,
+        )
+        return True
 
     def export(self, name: str) -> layout.Descriptor:
         """Write the image into the layout and return its manifest's descriptor."""

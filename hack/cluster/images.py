@@ -95,9 +95,9 @@ def product(names: list[str]) -> list[Image]:
     return chosen
 
 
-def components(names: tuple[str, ...]) -> list[Image]:
-    """The cluster's own images, with their build contexts laid out in the cache."""
-    return [_component(name) for name in names]
+def components(names: tuple[str, ...]) -> Iterator[Image]:
+    """The cluster's own images, each with its build context laid out when its turn comes."""
+    return (_component(name) for name in names)
 
 
 def _component(name: str) -> Image:

@@ -45,6 +45,20 @@ def receive(push: Callable[[Path], None], root: Path = ROOT) -> Descriptor:
         return descriptor
 
 
+def prune(wanted: list[str], root: Path = ROOT) -> None:
+    """Delete every blob that none of these manifests (by digest) needs."""
+    with exclusive(root.with_name(f"{root.name}.lock")):
+        needed = set(wanted)
+        for digest in wanted:
+            if blob(digest, root).exists():
+                manifest = json.loads(blob(digest, root).read_text())
+                needed.add(manifest["config"]["digest"])
+                needed |= {layer["digest"] for layer in manifest["layers"]}
+        for path in root.glob("blobs/*/*"):
+            if f"{path.parent.name}:{path.name}" not in needed:
+                path.unlink()
+
+
 def _known(root: Path) -> dict[str, Descriptor]:
     """The layers held here: the digest of the uncompressed layer -> what is held."""
     path = root / "layers.json"

@@ -28,7 +28,10 @@ from settings import CACHE, EXAMPLES_NAMESPACE, KUBECONFIG, LOGS, RUN, VOLUMES
 
 _KIND_FILE = CACHE / "cluster-kind"
 _LOCK = CACHE / "cluster.lock"
-_COMPONENTS = ("coredns", "contour", "envoy", "prometheus", "alertmanager")
+# First those without a Go program of ours: they are made while Go still builds.
+_NEED_NO_GO = ("envoy", "alertmanager")
+_GATEWAY_AND_MONITORING = (*_NEED_NO_GO, "contour", "prometheus")
+_NODE_COMPONENTS = (*_NEED_NO_GO, "pause", "coredns", "contour", "prometheus")
 
 
 def choose() -> str:
@@ -93,7 +96,7 @@ def _provide_after(store: Future[delivery.NodeStore], names: list[images.Image])
 
 
 def _provide_components(store: Future[delivery.NodeStore]) -> list[str]:
-    return delivery.provide(store.result(), images.components(("pause", *_COMPONENTS)))
+    return delivery.provide(store.result(), images.components(_NODE_COMPONENTS))
 
 
 def _up_kind(*, with_images: bool) -> None:
@@ -105,7 +108,7 @@ def _up_kind(*, with_images: bool) -> None:
         cluster.result()
         store = _kind_store()
         product = pool.submit(delivery.provide, store, names)
-        delivery.provide(store, images.components(_COMPONENTS[1:]))
+        delivery.provide(store, images.components(_GATEWAY_AND_MONITORING))
         addons.install(kind.VOLUMES_IN_NODE, own_dns=False, default_storage=False)
         addons.wait(own_dns=False)
         delivery.restart_users(product.result())

@@ -39,6 +39,7 @@ API_PORT = 6443
 
 _SYSTEM_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"
 _KUBELET_ROOT = RUN / "kubelet"
+_LEASES = RUN / "cni-leases"
 _FORWARD_BEFORE = RUN / "ip_forward.before"
 _CGROUPS = Path("/sys/fs/cgroup")
 _KUBELET_PORT = 10250
@@ -116,6 +117,9 @@ def start_containerd() -> None:
     """Install what the node needs from Debian and start containerd."""
     check()
     packages.ensure(packages.NODE_PACKAGES)
+    if not containerd.DAEMON.running() and not list(containerd.shims()):
+        # After a crash or a reboot no pod holds an address any more, whatever the leases say.
+        shutil.rmtree(_LEASES, ignore_errors=True)
     containerd.start()
 
 
@@ -143,7 +147,7 @@ def start_node(plane: ControlPlane) -> None:
 
 def _write_cni() -> None:
     target = containerd.CNI_CONFIG / "10-policyops.conflist"
-    values = {"LEASES": str(RUN / "cni-leases"), "POD_SUBNET": POD_SUBNET}
+    values = {"LEASES": str(_LEASES), "POD_SUBNET": POD_SUBNET}
     containerd.CNI_CONFIG.mkdir(parents=True, exist_ok=True)
     target.write_text(render(HERE / "node" / "cni.conflist", values))
 
@@ -243,7 +247,7 @@ def stop() -> None:
 def _remove_pods() -> None:
     """End every container of the node, whether or not containerd still runs."""
     groups = [*_CGROUPS.glob("kubepods"), *_CGROUPS.glob("*/kubepods")]
-    had_pods = containerd.DAEMON.running() or groups or (RUN / "cni-leases").exists()
+    had_pods = containerd.DAEMON.running() or groups or _LEASES.exists()
     if not had_pods:
         return
     say("node", "removing the pods")

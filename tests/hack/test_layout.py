@@ -68,3 +68,14 @@ def test_a_layer_that_was_lost_is_taken_over_again(root):
     second = layout.receive(pusher([b"base"], compressed), root)
     assert compressed == [b"base", b"base"]
     assert layers_of(root, second) == [b"small base"]
+
+
+def test_pruning_keeps_what_the_named_images_need(root):
+    first = layout.receive(pusher([b"base", b"one"], []), root)
+    second = layout.receive(pusher([b"base", b"two"], []), root)
+    layout.prune([second["digest"]], root)
+    assert layers_of(root, second) == [b"small base", b"small two"]
+    assert not layout.blob(first["digest"], root).exists()
+    compressed = []
+    layout.receive(pusher([b"base", b"one"], compressed), root)
+    assert compressed == [b"one"]
