@@ -53,7 +53,10 @@ async def handle(payload: bytes, ctx: Context, now: datetime) -> None:
         *(_act(key, signals, ctx, now) for key, signals in known.items()), return_exceptions=True
     )
     for result in results:
-        if isinstance(result, ValueError):  # ours, not the sender's: let it send again
-            raise RuntimeError(f"a deployment can't be read: {result}") from result
+        if isinstance(result, ValueError):
+            # Our object is at fault, not the sender's body: let it send again.
+            raise RuntimeError(  # noqa: TRY004 - nothing is wrong with a type
+                f"a deployment can't be read: {result}"
+            ) from result
         if isinstance(result, BaseException):
             raise result
