@@ -145,6 +145,13 @@ def start_node(plane: ControlPlane) -> None:
         )
 
 
+def _configure(daemon: Daemon, path: Path, text: str) -> None:
+    """Write a configuration file; the program that read another one has to start again."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+        daemon.stop()
+
+
 def _write_cni() -> None:
     target = containerd.CNI_CONFIG / "10-policyops.conflist"
     values = {"LEASES": str(_LEASES), "POD_SUBNET": POD_SUBNET}
@@ -158,7 +165,9 @@ def _kubelet(plane: ControlPlane, authority: Authority, address: str) -> list[st
         "kubelet", user, organization="system:nodes", hosts=(NODE,), addresses=(address,)
     )
     config = RUN / "kubelet.yaml"
-    config.write_text(
+    _configure(
+        KUBELET,
+        config,
         render(
             HERE / "node" / "kubelet.yaml",
             {
@@ -172,7 +181,7 @@ def _kubelet(plane: ControlPlane, authority: Authority, address: str) -> list[st
                 "POD_LOGS": str(LOGS / "pods"),
                 "PLUGINS": str(_KUBELET_ROOT / "plugins"),
             },
-        )
+        ),
     )
     kubeconfig = authority.kubeconfig(RUN / "kubelet.kubeconfig", plane.server, pair, user)
     return [
@@ -191,7 +200,7 @@ def _proxy(plane: ControlPlane, authority: Authority) -> list[str]:
     kubeconfig = authority.kubeconfig(RUN / "kube-proxy.kubeconfig", plane.server, pair, user)
     config = RUN / "kube-proxy.yaml"
     values = {"POD_SUBNET": POD_SUBNET, "KUBECONFIG": str(kubeconfig), "NODE": NODE}
-    config.write_text(render(HERE / "node" / "kube-proxy.yaml", values))
+    _configure(PROXY, config, render(HERE / "node" / "kube-proxy.yaml", values))
     return [str(binaries.path("kube-proxy")), f"--config={config}"]
 
 
