@@ -48,12 +48,17 @@ def start() -> None:
     DAEMON.start(["containerd", "--config", str(config)])
     wait_for(
         "containerd answers",
-        lambda: _try("version") is not None,
+        answers,
         timeout=60,
         log=DAEMON.log,
         alive=DAEMON.running,
         step="node",
     )
+
+
+def answers() -> bool:
+    """Whether a containerd, ours or not, answers on the socket."""
+    return SOCKET.exists() and _try("version") is not None
 
 
 def holds(name: str, digest: str) -> bool:

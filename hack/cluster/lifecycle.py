@@ -166,7 +166,6 @@ def down() -> None:
             case "kind":
                 kind.stop()
             case _:
-                node.check()
                 node.stop()
         _KIND_FILE.unlink(missing_ok=True)
         say("down", f"removed; the cache in {CACHE} stays")

@@ -39,6 +39,8 @@ API_PORT = 6443
 
 _SYSTEM_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"
 _KUBELET_ROOT = RUN / "kubelet"
+# There once this cache started the machine's node: only then may it take one away.
+_OWNED = RUN / "owns-the-node"
 _LEASES = RUN / "cni-leases"
 _FORWARD_BEFORE = RUN / "ip_forward.before"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -61,11 +63,25 @@ def control_plane() -> ControlPlane:
 
 
 def check() -> None:
-    """Say what this machine lacks for a bare node. Raises ClusterError."""
+    """Refuse a machine that can't be the node, or is one already, of somebody else.
+
+    Ports, sockets, control groups and packet filter rules belong to the machine, so it holds one
+    node; which cache started it is remembered in that cache.
+
+    Raises:
+        ClusterError: with what stands in the way.
+    """
     if os.geteuid() != 0:
         raise ClusterError(
             "A bare node needs root; as another user install Docker and kind, "
             "or use your own cluster with CLUSTER=current."
+        )
+    _check_port(API_PORT, ControlPlane(RUN / "controlplane").apiserver)
+    _check_port(_KUBELET_PORT, KUBELET)
+    if not containerd.DAEMON.running() and containerd.answers():
+        raise ClusterError(
+            f"A node that another cache than {CACHE} started runs here: stop it with `down` and "
+            "the POLICYOPS_CACHE with which it was started."
         )
 
 
@@ -86,8 +102,6 @@ def _check_port(port: int, daemon: Daemon) -> None:
 def start_control_plane() -> ControlPlane:
     """Start etcd, API server, controller manager and scheduler, and publish the kubeconfig."""
     plane = control_plane()
-    _check_port(API_PORT, plane.apiserver)
-    _check_port(_KUBELET_PORT, KUBELET)
     with timed("node", "control plane"):
         plane.start()
         authority = plane.authority()
@@ -120,6 +134,8 @@ def start_containerd() -> None:
     if not containerd.DAEMON.running() and not list(containerd.shims()):
         # After a crash or a reboot no pod holds an address any more, whatever the leases say.
         shutil.rmtree(_LEASES, ignore_errors=True)
+    RUN.mkdir(parents=True, exist_ok=True)
+    _OWNED.touch()
     containerd.start()
 
 
@@ -230,7 +246,22 @@ def stop() -> None:
     """Stop the node and remove what it made on this machine; images and binaries stay cached."""
     for daemon in (KUBELET, SCHEDULER, PROXY):
         daemon.stop()
-    _remove_pods()
+    if _OWNED.exists():
+        _remove_pods()
+        _restore_network()
+        _unmount_below(containerd.STATE)
+        shutil.rmtree(containerd.STATE, ignore_errors=True)
+    ControlPlane(RUN / "controlplane").stop()
+    _unmount_below(RUN)
+    if RUN.exists():
+        shutil.rmtree(RUN)
+    for link in Path("/var/log/containers").glob("*"):
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+    KUBECONFIG.unlink(missing_ok=True)
+
+
+def _restore_network() -> None:
     if binaries.path("kube-proxy").exists() and packages.missing({"iptables": "iptables"}) == []:
         with (CACHE / "logs" / "kube-proxy-cleanup.log").open("w") as log:
             subprocess.run(
@@ -241,16 +272,6 @@ def stop() -> None:
                 check=False,
             )
         network.close_pod_network(_FORWARD_BEFORE)
-    ControlPlane(RUN / "controlplane").stop()
-    _unmount_below(RUN)
-    _unmount_below(containerd.STATE)
-    for folder in (RUN, containerd.STATE):
-        if folder.exists():
-            shutil.rmtree(folder)
-    for link in Path("/var/log/containers").glob("*"):
-        if link.is_symlink() and not link.exists():
-            link.unlink()
-    KUBECONFIG.unlink(missing_ok=True)
 
 
 def _remove_pods() -> None:
