@@ -74,10 +74,9 @@ def _route(
 def _rules(pdep: PolicyDeployment, observed: Observed) -> list[Action]:
     found: list[Action] = []
     if pdep.spec.alerts:
-        wanted = rules.build(pdep, observed.rules_kind)
         have = next((r for r in observed.rules if r.kind == observed.rules_kind), None)
-        if have is None or have.applied != stamp_of(wanted):
-            found.append(ApplyRules(wanted))
+        if have is None or have.applied != rules.stamp(pdep, observed.rules_kind):
+            found.append(ApplyRules(rules.build(pdep, observed.rules_kind)))
     found += [
         DeleteObject(r.kind, r.name)
         for r in observed.rules

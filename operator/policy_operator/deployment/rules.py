@@ -12,6 +12,7 @@ from policy_api.keys import (
     ALERT_LABEL_ALERT,
     ALERT_LABEL_DEPLOYMENT,
     ALERT_LABEL_NAMESPACE,
+    ANNOTATION_APPLIED,
     LABEL_RULES,
     METRIC_DECISION_ERRORS,
     METRIC_DECISION_SECONDS,
@@ -19,7 +20,7 @@ from policy_api.keys import (
 )
 from policy_api.v1alpha1.deployment import Alert, Preset
 
-from policy_operator.deployment.manifests import checksum, metadata, stamp
+from policy_operator.deployment.manifests import checksum, metadata
 from policy_operator.deployment.types import Manifest, PolicyDeployment
 
 QUANTILE = 0.95  # of preset Latency
@@ -124,10 +125,16 @@ def object_name(pdep: PolicyDeployment, kind: Literal["PrometheusRule", "ConfigM
     return pdep.meta.name if kind == "PrometheusRule" else f"{pdep.meta.name}-rules"
 
 
+def stamp(pdep: PolicyDeployment, kind: Literal["PrometheusRule", "ConfigMap"]) -> str:
+    """Return the checksum that the object carries; cheaper than to write its YAML every time."""
+    return checksum([kind, metadata(pdep, object_name(pdep, kind)), group(pdep)[0]])
+
+
 def build(pdep: PolicyDeployment, kind: Literal["PrometheusRule", "ConfigMap"]) -> Manifest:
     """Return the object with the deployment's alert rules."""
     rules, _ = group(pdep)
     meta = metadata(pdep, object_name(pdep, kind))
+    meta["annotations"] = {ANNOTATION_APPLIED: stamp(pdep, kind)}
     if kind == "PrometheusRule":
         body: Manifest = {
             "apiVersion": "monitoring.coreos.com/v1",
@@ -140,4 +147,4 @@ def build(pdep: PolicyDeployment, kind: Literal["PrometheusRule", "ConfigMap"]) 
         text = yaml.safe_dump({"groups": [rules]}, sort_keys=False, width=1000)
         key = f"{pdep.meta.namespace}-{pdep.meta.name}.yaml"
         body = {"apiVersion": "v1", "kind": kind, "metadata": meta, "data": {key: text}}
-    return stamp(body)[0]
+    return body
