@@ -10,6 +10,7 @@ from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 
 from policy_operator.deployment.manifests import GATEWAY_API, metadata, server_name, stamp
 from policy_operator.deployment.types import (
+    REQUEST_SECONDS,
     SERVICE_PORT,
     Backend,
     Manifest,
@@ -82,6 +83,7 @@ def build(
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": traffic.path}}],
                 "backendRefs": [_backend_ref(pdep.meta.name, b) for b in split],
+                "timeouts": {"request": f"{REQUEST_SECONDS}s"},
             }
         ],
     }

@@ -7,6 +7,7 @@ from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION, PVC_ROOT
 from policy_operator.deployment.manifests import labels, metadata, server_name, stamp
 from policy_operator.deployment.types import (
     PORT,
+    REQUEST_SECONDS,
     SERVICE_PORT,
     SETTLE_SECONDS,
     Manifest,
@@ -19,9 +20,6 @@ USER = 65532
 # Between the deletion of a pod and its SIGTERM: the time for endpoints to reach every proxy, so
 # that none sends a request to a server that no longer listens.
 PRE_STOP_SECONDS = 5
-
-# From SIGTERM on the server takes no new connection and finishes what it answers.
-FINISH_SECONDS = 60
 
 # A large model loads for minutes; a server that can't load exits by itself and is restarted.
 LOAD_SECONDS = 1800
@@ -165,7 +163,7 @@ def build(pdep: PolicyDeployment, record: VersionRecord, image: str) -> tuple[Ma
                 "spec": {
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
-                    "terminationGracePeriodSeconds": PRE_STOP_SECONDS + FINISH_SECONDS,
+                    "terminationGracePeriodSeconds": PRE_STOP_SECONDS + REQUEST_SECONDS,
                     "securityContext": {
                         "runAsNonRoot": True,
                         "runAsUser": USER,

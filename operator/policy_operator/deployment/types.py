@@ -19,6 +19,10 @@ Manifest = dict[str, Any]
 PORT = 8080  # of the policy server, in the pod
 SERVICE_PORT = 80
 
+# The longest answer: proxies give up sooner by themselves (Envoy after 15 s), which a language
+# model on a CPU exceeds, and a pod that stops must be given as long to finish.
+REQUEST_SECONDS = 60
+
 # A version that lost its traffic keeps its pods this long. A gateway learns of new weights within
 # milliseconds, but answers of a language model that it has already asked for take seconds.
 DRAIN_SECONDS = 10

@@ -94,7 +94,9 @@ def test_the_server_gets_what_it_needs_and_no_more():
 def test_a_pod_outlives_its_last_request():
     deployment, _ = servers.build(make(), record(), "i")
     pause = container((deployment,))["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= pause + 30
+    longest = routes.build(make(), ())["spec"]["rules"][0]["timeouts"]["request"]
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace == pause + int(longest.removesuffix("s"))
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
