@@ -125,6 +125,8 @@ async def load_configuration() -> Configuration:
         kube_config.load_incluster_config(client_configuration=configuration)
     else:
         await kube_config.load_kube_config(client_configuration=configuration)
+    # Else aiohttp looks for a password in ~/.netrc, in a thread, for every call.
+    configuration.client_session_kwargs = {"trust_env": False}
     return configuration
 
 

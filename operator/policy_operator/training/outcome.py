@@ -237,9 +237,6 @@ def progress_of_start(job: Obj, pods: Mapping[int, Obj]) -> tuple[bool, str, str
     if waits:
         reason, message = min(waits, key=lambda w: _GRAVITY[w[0]])
         return False, reason, message
-    name = job["metadata"]["name"]
-    if not pods:
-        return False, REASON_STARTING, f"Job {name} is made, no pod yet"
     return False, REASON_STARTING, f"{len(up)} of {nodes} pods run"
 
 
