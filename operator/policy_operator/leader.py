@@ -27,6 +27,10 @@ RENEW_DEADLINE = 10.0
 RETRY_SECONDS = 2.0
 
 
+class LeaseLostError(RuntimeError):
+    """Another process leads, or may lead soon."""
+
+
 def micro_time(now: datetime) -> str:
     """Format a time as a Lease has it."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -99,6 +103,8 @@ class Election:
         found = await self._kube.get("Lease", settings.namespace, settings.lease_name)
         self._health.contact()
         if found is not None and not self._free(found):
+            if self.leading.is_set():
+                raise LeaseLostError(f"the Lease is {found['spec']['holderIdentity']}'s now")
             return False
         wanted = lease(settings, found, settings.pod_name, datetime.now(UTC))
         try:
@@ -114,7 +120,7 @@ class Election:
         """Wait until we lead, then renew until the Lease is lost.
 
         Raises:
-            RuntimeError: it is lost; the process must end at once.
+            LeaseLostError: the process must end at once.
         """
         while not await self._attempt():
             self._wake.clear()
@@ -134,7 +140,7 @@ class Election:
             if await self._attempt():
                 renewed = self._clock()
             elif self._clock() - renewed > RENEW_DEADLINE:
-                raise RuntimeError(f"Lease not renewed for {RENEW_DEADLINE:.0f} s")
+                raise LeaseLostError(f"the Lease was not renewed for {RENEW_DEADLINE:.0f} s")
 
     async def _attempt(self) -> bool:
         try:
