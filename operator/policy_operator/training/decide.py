@@ -123,8 +123,9 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     training, now = state.training, state.now
     view = observed.attempts[-1] if observed.attempts else None
     last = attempts[-1] if attempts else None
-    if view is not None and view.end is not None and view.end.report is not None:
-        state = take_report(state, view.end.report)
+    for ended in observed.attempts:
+        if ended.end is not None and ended.end.report is not None:
+            state = take_report(state, ended.end.report)
 
     # 1. An attempt has completed: its exit criteria judge the training.
     if view is not None and view.end is not None and view.end.reason == Outcome.COMPLETED:

@@ -1,0 +1,247 @@
+"""A small world for trainings: Jobs and pods as the cluster reports them, and a simulated cluster.
+
+`Cluster` applies decisions as the API server and the Job controller would, so that a test can play
+a whole life of a training through the pure functions alone.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from policy_api.base import ObjectMeta, rfc3339
+from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
+from policy_operator.training.decide import decide
+from policy_operator.training.outcome import view
+from policy_operator.training.types import (
+    CompleteAttempt,
+    Decision,
+    DeleteTraining,
+    NoBase,
+    Observed,
+    RecordVersion,
+    StartAttempt,
+    StopJob,
+    Training,
+    VersionRecord,
+)
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC = {
+    "policy": "forge",
+    "recipe": "SFT",
+    "sft": {},
+    "base": {"scratch": {}},
+    "data": [{"name": "train", "uri": "configmap://data/train.jsonl"}],
+    "exitCriteria": [{"metric": "eval_loss", "max": 2.5}],
+    "artifact": {"uri": "pvc://artifacts/models"},
+}
+
+
+def training(status=None, **changes) -> Training:
+    """Return a training; changes replace fields of its spec, None removes one."""
+    spec = {k: v for k, v in {**SPEC, **changes}.items() if v is not None}
+    return Training(
+        meta=ObjectMeta(
+            name="sft", namespace="ml", uid="t-uid", generation=1, creation_timestamp=T0
+        ),
+        spec=PolicyTrainingSpec.model_validate(spec),
+        status=status or PolicyTrainingStatus(),
+    )
+
+
+def job(index=0, *, nodes=1, at=T0, suspend=False, conditions=(), limits=None, uid=None):
+    """Return an attempt's Job."""
+    return {
+        "metadata": {
+            "name": f"sft-{index}",
+            "namespace": "ml",
+            "uid": uid or f"job-{index}",
+            "creationTimestamp": rfc3339(at),
+            "labels": {"policyops.dev/attempt": str(index), "policyops.dev/version": "1"},
+        },
+        "spec": {
+            "completions": nodes,
+            "suspend": suspend,
+            "template": {
+                "spec": {"containers": [{"name": "trainer", "resources": {"limits": limits or {}}}]}
+            },
+        },
+        "status": {"conditions": [*conditions]},
+    }
+
+
+def condition(kind, reason="", at=T0):
+    """Return a condition that is True."""
+    return {
+        "type": kind,
+        "status": "True",
+        "reason": reason,
+        "lastTransitionTime": rfc3339(at),
+    }
+
+
+COMPLETE = condition("Complete")
+FAILED = condition("Failed", "PodFailurePolicy")
+
+
+def pod(
+    index=0, phase="Pending", *, of="job-0", conditions=(), state=None, deleted=False, **status
+):
+    """Return a pod of a Job."""
+    container = {"name": "trainer", "state": state or {}}
+    metadata = {
+        "name": f"sft-0-{index}-abcde",
+        "uid": f"pod-{of}-{index}",
+        "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
+        "ownerReferences": [{"uid": of}],
+        "creationTimestamp": rfc3339(T0),
+    }
+    if deleted:
+        metadata["deletionTimestamp"] = rfc3339(T0)
+    return {
+        "metadata": metadata,
+        "spec": {"containers": [{"name": "trainer", "image": "registry.example/trainer:1"}]},
+        "status": {
+            "phase": phase,
+            "conditions": [*conditions],
+            "containerStatuses": [container],
+            **status,
+        },
+    }
+
+
+def report(outcome, **fields):
+    """Return a termination message."""
+    return json.dumps({"outcome": outcome, **fields})
+
+
+def done(version=1, loss=2.0):
+    """Return the report of a completed training."""
+    return report(
+        "Completed",
+        step=20,
+        maxSteps=20,
+        metrics=[{"name": "eval_loss", "value": loss}],
+        artifact={
+            "uri": f"pvc://artifacts/models/forge/{version}",
+            "sha256": "0" * 64,
+            "version": version,
+        },
+    )
+
+
+def ended(index=0, code=0, message="", *, reason=None, at=T0, **fields):
+    """Return a pod that has ended."""
+    terminated = {
+        "exitCode": code,
+        "reason": reason or ("Completed" if code == 0 else "Error"),
+        "finishedAt": rfc3339(at),
+        "message": message,
+    }
+    phase = "Succeeded" if code == 0 else "Failed"
+    return pod(index, phase, state={"terminated": terminated}, **fields)
+
+
+@dataclass
+class Cluster:
+    """Applies decisions to Jobs, and lets a test end them."""
+
+    training: Training
+    now: datetime = T0
+    jobs: dict[int, dict] = field(default_factory=dict)
+    pods: dict[int, list[dict]] = field(default_factory=dict)
+    complete: set[int] = field(default_factory=set)
+    base: object = field(default_factory=NoBase)
+    version: VersionRecord | None = None
+    progress: object = None
+    refusal: object = None
+    versions_made: list[int] = field(default_factory=list)
+    jobs_made: list[int] = field(default_factory=list)
+    deleted: bool = False
+    events: list = field(default_factory=list)
+
+    def observe(self) -> Observed:
+        """Return what `observe` would."""
+        known = {a.index for a in self.training.status.attempts if a.ended_at is not None}
+        views = tuple(
+            view(self.jobs[i], self.pods.get(i, []), complete=i in self.complete)
+            for i in sorted(self.jobs)
+            if i not in known
+        )
+        return Observed(
+            attempts=views,
+            base=self.base,
+            version=self.version,
+            progress=self.progress,
+            refusal=self.refusal,
+        )
+
+    def decide(self) -> Decision:
+        """Decide once, apply nothing."""
+        return decide(self.training, self.observe(), self.now)
+
+    def step(self, writes: int | None = None) -> Decision:
+        """Decide and apply; after this many writes the process dies."""
+        decision = self.decide()
+        left = [*decision.actions, "status"]
+        for done_before, action in enumerate(left):
+            if writes is not None and done_before >= writes:
+                return decision
+            self.apply(action, decision)
+        self.events += decision.events
+        return decision
+
+    def apply(self, action, decision: Decision) -> None:
+        """Carry out one write."""
+        match action:
+            case StartAttempt(index, _):
+                if index not in self.jobs:
+                    self.jobs[index] = job(index, at=self.now, nodes=self.nodes)
+                    self.jobs_made.append(index)
+            case CompleteAttempt(index, _):
+                self.complete.add(index)
+            case StopJob(name):
+                self.jobs[int(name.rsplit("-", 1)[1])]["spec"]["suspend"] = True
+            case RecordVersion(r, _, _, _):
+                if self.version is None:
+                    self.versions_made.append(r.artifact.version)
+                self.version = VersionRecord(ours=True, judged=True, training="sft")
+            case DeleteTraining():
+                self.deleted = True
+            case "status":
+                self.training = replace(self.training, status=decision.status)
+
+    @property
+    def nodes(self) -> int:
+        """Pods of an attempt."""
+        return self.training.spec.compute.nodes
+
+    def settle(self, rounds: int = 20) -> Decision:
+        """Step until nothing changes."""
+        for _ in range(rounds):
+            before = (self.training, dict(self.jobs), set(self.complete))
+            decision = self.step()
+            if self.deleted:
+                return decision
+            if (self.training, self.jobs, self.complete) == before and not decision.actions:
+                return decision
+        raise AssertionError("it does not settle")
+
+    def run(self, index: int) -> None:
+        """Let an attempt's pods run."""
+        self.pods[index] = [pod(i, "Running", of=f"job-{index}") for i in range(self.nodes)]
+
+    def end(self, index: int, *pods: dict, failed: bool) -> None:
+        """End an attempt."""
+        for each in pods:
+            each["metadata"]["ownerReferences"] = [{"uid": f"job-{index}"}]
+        self.pods[index] = [*pods]
+        kind = condition("Failed", "PodFailurePolicy", self.now) if failed else None
+        self.jobs[index]["status"]["conditions"] = [
+            kind or condition("Complete", "CompletionsReached", self.now)
+        ]
+
+    def later(self, seconds: float) -> "Cluster":
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+        return self
