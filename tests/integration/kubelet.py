@@ -59,8 +59,14 @@ class Kubelet:
         return until(f"{count} pods of Job {job}", found)
 
     def run(self, job: str, count: int = 1) -> list[Obj]:
-        """Start the Job's pods on the played node: Running and ready."""
+        """Start the Job's pods on the played node: Running and ready.
+
+        As on a real one, no container starts before the ConfigMap that it mounts exists, and no
+        rank finds the others before their Service does.
+        """
         pods = self.pods(job, count)
+        for kind in ("ConfigMap", "Service"):
+            until(f"{kind} {job}", lambda kind=kind: self.api.find(kind, self.namespace, job))
         for pod in pods:
             self.bind(pod)
             self.set(pod, "Running", {"running": {"startedAt": now()}}, ready=True)
@@ -84,6 +90,7 @@ class Kubelet:
 
         The other pods end with the same code and no message, as real ranks do.
         """
+        self.run(job, count)
         for index, pod in enumerate(self.pods(job, count)):
             self.terminate(pod, code, message if index == 0 else "", **extra)
 
@@ -129,7 +136,7 @@ class Kubelet:
             )
 
     def disrupt(self, job: str, code: int, message: str = "", *, count: int = 1) -> None:
-        """Preempt the Job's pods: DisruptionTarget first, then their end with this exit code."""
+        """Preempt the Job's running pods: DisruptionTarget, and their end with this exit code."""
         for pod in self.pods(job, count):
             target = {
                 "type": "DisruptionTarget",
