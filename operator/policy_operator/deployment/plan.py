@@ -68,7 +68,7 @@ def _route(
     wanted = routes.build(pdep, split, state.rollback)
     if have is not None and (have.applied, have.backends) == (stamp_of(wanted), split):
         return []
-    return [ApplyRoute(wanted)]
+    return [ApplyRoute(wanted, final=state.rollback is not None)]
 
 
 def _rules(pdep: PolicyDeployment, observed: Observed) -> list[Action]:

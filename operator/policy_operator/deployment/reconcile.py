@@ -1,5 +1,6 @@
 """Bring one PolicyDeployment closer to what it says: observe, decide, apply, write status."""
 
+import asyncio
 import logging
 from datetime import datetime
 from typing import assert_never
@@ -35,7 +36,11 @@ _locks = Locks()
 
 
 async def reconcile(
-    key: Key, ctx: Context, now: datetime, signals: tuple[Signal, ...] = ()
+    key: Key,
+    ctx: Context,
+    now: datetime,
+    signals: tuple[Signal, ...] = (),
+    returned: asyncio.Event | None = None,
 ) -> datetime | None:
     """Make one decision and carry it out.
 
@@ -44,6 +49,8 @@ async def reconcile(
         ctx: The operator's parts.
         now: The time.
         signals: Alerts that the webhook brings: they are acted on before this returns.
+        returned: Set as soon as traffic that a rollback returns is returned, for good: the weights
+            and the reason are written, and what is left to do can be read off them.
 
     Returns:
         When to look again, if time alone may change something.
@@ -57,11 +64,15 @@ async def reconcile(
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             await _forget(key, ctx, now)
             return None
-        return await _reconcile(obj, ctx, now, signals)
+        return await _reconcile(obj, ctx, now, signals, returned)
 
 
 async def _reconcile(
-    obj: Manifest, ctx: Context, now: datetime, signals: tuple[Signal, ...]
+    obj: Manifest,
+    ctx: Context,
+    now: datetime,
+    signals: tuple[Signal, ...],
+    returned: asyncio.Event | None,
 ) -> datetime | None:
     pdep = PolicyDeployment.parse(obj)
     kind = await _rules_kind(ctx)
@@ -77,6 +88,8 @@ async def _reconcile(
     decision = decide(pdep, observed, now)
     for action in decision.actions:
         await _apply(action, pdep, ctx, now)
+        if returned is not None and isinstance(action, ApplyRoute) and action.final:
+            returned.set()
     status = decision.status.to_wire()
     if status != pdep.status.to_wire():
         meta = pdep.meta

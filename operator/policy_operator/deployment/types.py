@@ -215,6 +215,8 @@ class ApplyRoute:
     """Create or update the HTTPRoute: this is what moves traffic."""
 
     manifest: Manifest
+    final: bool = False
+    """It carries the record of a rollback, from which any later operator can finish it."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The fast path: Alertmanager's webhook acts before it answers.
 
-Alertmanager delivers at least once, and again until it reads a 2xx. So nothing here is remembered
-outside the API server: when this returns, the weights are written with the reason beside them.
+Alertmanager delivers at least once, and again until it reads a 2xx. When this returns, the weights
+are written with the reason beside them; the version's record and the status follow, by this
+process or, if it dies, by the next one.
 """
 
 import asyncio
@@ -18,15 +19,42 @@ from policy_operator.queue import Key
 log = logging.getLogger(__name__)
 
 
-async def _act(key: Key, signals: tuple[Signal, ...], ctx: Context, now: datetime) -> None:
+# Reconciles that go on after the answer; the loop itself holds tasks by weak references only.
+_going_on: set[asyncio.Task[None]] = set()
+
+
+async def _whole(
+    key: Key, signals: tuple[Signal, ...], ctx: Context, now: datetime, returned: asyncio.Event
+) -> None:
     with logs.about(str(key)):
         for signal in signals:
             word = "fires" if signal.firing else "is resolved"
             about = f" for v{signal.version}" if signal.version is not None else ""
             log.info("alert %s %s%s", signal.name, word, about)
-        next_check = await reconcile(key, ctx, now, signals)
+        next_check = await reconcile(key, ctx, now, signals, returned)
     if next_check is not None:
         ctx.queue.add_at(key, next_check)
+
+
+async def _act(key: Key, signals: tuple[Signal, ...], ctx: Context, now: datetime) -> None:
+    """Return once the alerts are acted on for good, which may be before all is written down."""
+    returned = asyncio.Event()
+    task = asyncio.create_task(_whole(key, signals, ctx, now, returned))
+    first = asyncio.create_task(returned.wait())
+    await asyncio.wait({task, first}, return_when=asyncio.FIRST_COMPLETED)
+    first.cancel()
+    if task.done():
+        task.result()
+        return
+    _going_on.add(task)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        _going_on.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("%s: a rollback's weights are written, the rest is not: %s", key, error)
+            ctx.queue.add(key)
+
+    task.add_done_callback(ended)
 
 
 async def handle(payload: bytes, ctx: Context, now: datetime) -> None:

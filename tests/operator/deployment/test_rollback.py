@@ -1,11 +1,14 @@
 """What sends a version back, and what a person's word does."""
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from deployment_world import NAME, World
+from deployment_world import KEY, NAME, World
+from policy_operator.deployment import webhook
 from policy_operator.deployment.types import Monitoring
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -310,6 +313,47 @@ def test_a_webhook_acts_before_it_returns(canary: World):
     assert not [w for w in applied if canary.split()[2] != 0], "delivered again, it changes nothing"
     assert len(canary.status["rejected"]) == 1
     assert [h["event"] for h in canary.status["history"]].count("RolledBack") == 1
+
+
+def test_the_webhook_answers_once_the_weights_are_written(canary: World):
+    """What comes after them may take its time, or fail and be made up for."""
+    woken: list[object] = []
+    slow, added, real = asyncio.Event(), asyncio.Event(), canary.patch_status
+
+    def add(key: object) -> None:
+        woken.append(key)
+        added.set()
+
+    canary.ctx.queue.add = add
+
+    async def fails_later(*arguments: Any, **options: Any) -> None:
+        await slow.wait()
+        raise OSError("the API server went away")
+
+    async def deliver() -> None:
+        canary.patch_status = fails_later  # type: ignore[method-assign]
+        payload = (PAYLOADS / "firing.json").read_bytes()
+        await asyncio.wait_for(webhook.handle(payload, canary.ctx, canary.now), 5)
+        assert canary.split() == {1: 100, 2: 0}
+        assert canary.status["candidate"]["version"] == 2, "not written down yet"
+        slow.set()
+        await asyncio.wait_for(added.wait(), 5)
+
+    asyncio.run(deliver())
+    canary.patch_status = real  # type: ignore[method-assign]
+    assert woken == [KEY]
+    canary.run()
+    assert canary.status["state"] == "RolledBack"
+    assert canary.split() == {1: 100, 2: 0}
+
+
+def test_a_write_that_fails_before_the_weights_is_the_senders_to_repeat(canary: World):
+    async def refuses(manifest: dict[str, Any]) -> dict[str, Any]:
+        raise OSError("the API server went away")
+
+    canary.apply = refuses  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="went away"):
+        canary.post((PAYLOADS / "firing.json").read_bytes())
 
 
 def test_a_webhook_for_an_unknown_deployment_is_ignored(canary: World):
