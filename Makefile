@@ -52,6 +52,8 @@ lint: setup ## ruff, mypy --strict, import-linter, generated files, docs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy api operator server_image trainer_image
+	cd hack/cluster && MYPYPATH=. $(BIN)/mypy --strict ./*.py
+	cd hack/demo && MYPYPATH=. $(BIN)/mypy --strict ./*.py
 	$(BIN)/lint-imports
 	$(BIN)/python -m policy_api.crdgen --check
 	$(BIN)/mkdocs build --strict --quiet --site-dir $(POLICYOPS_CACHE)/site
