@@ -23,6 +23,7 @@ from policy_trainer import process as processes
 from policy_trainer import storage
 from policy_trainer.errors import PreemptedError
 from policy_trainer.process import Process
+from policy_trainer.result import Fitted
 from policy_trainer.state import folder as state_folder
 from policy_trainer.stop import StopRequest
 
@@ -137,15 +138,6 @@ class Narrator(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         if state.is_world_process_zero and "loss" in logs:
             shown = (f"{key} {logs[key]:.4f}" for key in ("loss", "reward") if key in logs)
             log.info("step %d/%d %s", state.global_step, state.max_steps, " ".join(shown))
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What came out of a training loop that ran to its end."""
-
-    weights: Path  # all weights, or the adapter's
-    step: int
-    resumed_from_step: int | None
 
 
 def fit(trainer: Any, saver: Saver, checkpoints: Checkpoints, stop: StopRequest) -> Fitted:

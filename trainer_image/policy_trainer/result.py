@@ -1,12 +1,20 @@
 """What a recipe hands to run.py."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from policy_api.artifact import Generation, ManifestData
 from policy_api.base import Metric
 
-from policy_trainer.checkpoint import Fitted
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came out of a training loop that ran to its end."""
+
+    weights: Path  # all weights, or the adapter's
+    step: int
+    resumed_from_step: int | None
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ RATINGS = {
 # Chance of each way to answer. Its reward: terse 0.4, plain 0.7, full 0.9.
 STYLES = {"terse": 0.5, "plain": 0.3, "full": 0.2}
 # Chance of one, two and three recommendations in a full answer.
-RECOMMENDATIONS = (0.6, 0.3, 0.1)
+RECOMMENDATIONS = (0.8, 0.15, 0.05)
 
 REASONS = {
     "Clarity": {

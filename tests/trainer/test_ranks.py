@@ -1,0 +1,96 @@
+"""Two ranks under torchrun and DeepSpeed ZeRO-2 on loopback: they learn, and stop together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from policy_api.report import Outcome, TrainingReport
+from trainer.worlds import config, sha256
+
+pytestmark = [pytest.mark.trainer, pytest.mark.timeout(600)]
+
+
+def environment(folder):
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "POLICYOPS_STATE_DIR": str(folder / "state"),
+        "POLICYOPS_RUN_FILE": str(folder / "run.json"),
+        "POLICYOPS_TERMINATION_LOG": str(folder / "termination-log"),
+        "OMP_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """The folder and the reports of the runs in ranks.py."""
+    folder = tmp_path_factory.mktemp("ranks")
+    config(folder, "makes-the-data")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [*launch, "-m", "trainer.ranks", str(folder)], env=environment(folder), check=True
+    )
+    reports = json.loads((folder / "reports.json").read_text())
+    return folder, {name: TrainingReport.model_validate(r) for name, r in reports.items()}
+
+
+@pytest.mark.parametrize(("recipe", "stopped", "steps"), [("sft", 3, 6), ("grpo", 2, 4)])
+def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_exactly(
+    ended, recipe, stopped, steps
+):
+    folder, reports = ended
+    whole, part, rest = (reports[f"{recipe}-{n}"] for n in ("whole", "stopped", "resumed"))
+    assert (whole.outcome, whole.step, whole.resumed_from_step) == (Outcome.COMPLETED, steps, None)
+    assert (part.outcome, part.step, part.max_steps) == (Outcome.PREEMPTED, stopped, steps)
+    assert (rest.outcome, rest.step) == (Outcome.COMPLETED, steps)
+    assert rest.resumed_from_step == stopped
+    weights = [
+        folder / "policies" / "review-forge" / str(r.artifact.version) / "model.safetensors"
+        for r in (whole, rest)
+    ]
+    assert sha256(weights[0]) == sha256(weights[1])
+    assert whole.metrics == rest.metrics
+
+
+def test_a_pod_that_is_told_to_stop_saves_exits_75_and_its_next_attempt_ends_the_run(tmp_path):
+    """The whole chain: supervisor, torchrun, two ranks, SIGTERM to PID 1 alone."""
+    compute = {"processesPerNode": 2, "deepspeed": {"stage": 2}}
+    steps = {"maxSteps": 40, "learningRate": 0.01, "batchSize": 4, "maxLength": 64}
+    (tmp_path / "run.json").write_text(
+        json.dumps(config(tmp_path, "uid", compute=compute, sft=steps).to_wire())
+    )
+
+    def attempt():
+        return subprocess.Popen(
+            [sys.executable, "-m", "policy_trainer.supervisor"],
+            env=environment(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def report():
+        return TrainingReport.model_validate_json((tmp_path / "termination-log").read_text())
+
+    first = attempt()
+    for line in first.stdout:
+        if "step 5/40" in line:
+            first.send_signal(signal.SIGTERM)
+            break
+    log, _ = first.communicate(timeout=300)
+    assert first.returncode == 75, log
+    stopped = report()
+    assert (stopped.outcome, stopped.max_steps) == (Outcome.PREEMPTED, 40)
+    assert 5 <= stopped.step < 40
+
+    second = attempt()
+    log, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, log
+    done = report()
+    assert (done.outcome, done.step) == (Outcome.COMPLETED, 40)
+    assert done.resumed_from_step == stopped.step
+    assert done.artifact.version == 1

@@ -1,0 +1,92 @@
+"""What the tests of the trainer share: small data, and run configs as the operator writes them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from policy_api.run import RunConfig
+
+SCHEMA = {"patterns": ["Score: [0-9]+"], "maxLength": 320}
+SCRATCH = {"hiddenSize": 32, "layers": 1, "heads": 2, "vocabSize": 300, "maxLength": 256}
+
+
+def write_rows(file: Path, count: int = 48) -> Path:
+    """Write rows that a tiny model learns within seconds; every third answer has a reason."""
+    rows = (
+        {
+            "prompt": f"Rate {n % 8}",
+            "completion": f"Score: {n % 4}" + (" because of it" if n % 3 == 0 else ""),
+        }
+        for n in range(count)
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def config(root: Path, uid: str, **changes: Any) -> RunConfig:
+    """Return the config of a run of recipe SFT in a folder; `changes` replace whole fields."""
+    train = root / "train.jsonl"
+    if not train.exists():
+        write_rows(train)
+        write_rows(root / "validation.jsonl", 12)
+    data = [
+        {"name": n, "uri": f"pvc://artifacts/{n}.jsonl", "path": str(root / f"{n}.jsonl")}
+        for n in ("train", "validation")
+    ]
+    return RunConfig.model_validate(
+        {
+            "training": {"namespace": "ml", "name": uid, "uid": uid},
+            "attempt": 0,
+            "policy": "review-forge",
+            "minVersion": 1,
+            "tag": "test",
+            "seed": 7,
+            "recipe": "SFT",
+            "sft": {"maxSteps": 6, "learningRate": 0.01, "batchSize": 4, "maxLength": 64},
+            "base": {"scratch": SCRATCH},
+            "data": data,
+            "answerSchema": SCHEMA,
+            "checkpoints": {"everySteps": 2, "keep": 2},
+            "store": {"uri": "pvc://artifacts/policies", "path": str(root / "policies")},
+            **changes,
+        }
+    )
+
+
+def grpo(base: Path, **changes: Any) -> dict[str, Any]:
+    """Return what makes a run one of recipe GRPO on a low-rank adapter, from an artifact."""
+    manifest = (base / "policy.json").read_bytes()
+    block = {
+        "maxSteps": 4,
+        "learningRate": 0.01,
+        "batchSize": 4,
+        "numGenerations": 4,
+        "maxCompletionLength": 24,
+        "maxLength": 64,
+        "rewards": [
+            {"name": "score", "weight": 1, "contains": ["Score:"]},
+            {"name": "length", "weight": 0.5, "length": {"target": 40}},
+        ],
+    }
+    return {
+        "recipe": "GRPO",
+        "sft": None,
+        "grpo": {**block, **changes},
+        "adapter": {"rank": 4, "alpha": 8},
+        "base": {
+            "artifact": {
+                "uri": "pvc://artifacts/policies/review-forge/1",
+                "path": str(base),
+                "sha256": hashlib.sha256(manifest).hexdigest(),
+                "policy": "review-forge",
+                "version": 1,
+            }
+        },
+    }
+
+
+def sha256(file: Path) -> str:
+    """Return a file's checksum."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
