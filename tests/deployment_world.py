@@ -76,6 +76,8 @@ class World:
     """Versions whose pods do not become ready."""
     gateway: bool = True
     """Whether the Gateway's controller takes routes up."""
+    gateway_api: bool = True
+    """Whether the cluster has HTTPRoutes."""
     monitoring: Monitoring = field(default_factory=lambda: Monitoring(True, "Reachable"))
     blind: bool = False
     """Whether Prometheus has not loaded the rules."""
@@ -171,7 +173,7 @@ class World:
         return {"spec": {"listeners": [listener]}, "status": {}}
 
     async def has_api(self, group: str, version: str, plural: str) -> bool:
-        return False
+        return plural == "httproutes" and self.gateway_api
 
     def emit(self, obj: dict[str, Any], kind: str, reason: str, note: str) -> None:
         self.events.append((kind, reason, note))

@@ -146,8 +146,12 @@ class Alert(ApiModel):
         rule("has(self.expr) != has(self.preset)", "set exactly one of expr, preset"),
         rule("has(self.preset) == has(self.max)", "set max if and only if preset is set"),
         rule(
-            "!has(self.preset) || self.preset != 'ErrorRate' || !has(self.max) || self.max <= 1.0",
-            "max of preset ErrorRate is a ratio: between 0 and 1",
+            "!has(self.preset) || self.preset != 'ErrorRate' || !has(self.max) || self.max < 1.0",
+            "max of preset ErrorRate is a ratio: between 0 and 1, below 1",
+        ),
+        rule(
+            "!has(self.preset) || self.preset != 'Latency' || !has(self.max) || self.max < 30.0",
+            "max of preset Latency must be below 30: longer answers are not told apart",
         ),
     )
 
@@ -166,7 +170,12 @@ class Alert(ApiModel):
         default=None, ge=0, description="The preset fires above this: a ratio, or seconds."
     )
     window_seconds: int = Field(
-        default=60, ge=5, le=86400, description="The preset looks back this far."
+        default=60,
+        ge=5,
+        le=86400,
+        description=(
+            "The preset looks back this far: at least two scrapes of Prometheus, better four."
+        ),
     )
     min_requests: int = Field(
         default=10,

@@ -15,7 +15,7 @@ from policy_api.v1alpha1.deployment import StableStatus
 from policy_operator.deployment import alerts, rollback, rules, servers, steps
 from policy_operator.deployment.manifests import stamp_of
 from policy_operator.deployment.plan import plan
-from policy_operator.deployment.state import State
+from policy_operator.deployment.state import State, Verdict
 from policy_operator.deployment.summary import degraded_event, summarize
 from policy_operator.deployment.target import Target, resolve
 from policy_operator.deployment.types import (
@@ -35,10 +35,9 @@ def decide(pdep: PolicyDeployment, observed: Observed, now: datetime) -> Decisio
         now: The time, with its zone.
     """
     state = State.of(pdep.status, now)
-    if observed.foreign:
-        names = ", ".join(observed.foreign)
-        state = state.say(False, "NameConflict", f"{names}: in use and not ours; nothing is done")
-        return Decision(status=summarize(pdep, observed, state), events=state.events)
+    if (wrong := _hopeless(observed)) is not None:
+        status = summarize(pdep, observed, replace(state, progressing=wrong))
+        return Decision(status=status, next_check_at=now + timedelta(minutes=1))
     manifests = _manifests(pdep, observed)
     state = judge(pdep, observed, state, {v: stamp_of(m[0]) or "" for v, m in manifests.items()})
     status = summarize(pdep, observed, state)
@@ -48,6 +47,20 @@ def decide(pdep: PolicyDeployment, observed: Observed, now: datetime) -> Decisio
         next_check_at=_next_check(state),
         events=(*state.events, *degraded_event(pdep, status)),
     )
+
+
+def _hopeless(observed: Observed) -> Verdict | None:
+    """Say why nothing at all can be done, if so."""
+    if not observed.gateway_api:
+        return Verdict(
+            False,
+            "GatewayAPIMissing",
+            "the cluster has no HTTPRoutes: install the Gateway API (v1) and a controller for it",
+        )
+    if observed.foreign:
+        names = ", ".join(observed.foreign)
+        return Verdict(False, "NameConflict", f"{names}: in use and not ours; nothing is done")
+    return None
 
 
 def judge(

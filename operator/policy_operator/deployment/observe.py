@@ -221,6 +221,7 @@ def observe(
     rules_kind: RulesKind,
     server_image: str,
     gateway: Manifest | None = None,
+    gateway_api: bool = True,
     signals: tuple[Signal, ...] = (),
 ) -> Observed:
     """Return everything that a decision reads.
@@ -232,6 +233,7 @@ def observe(
         rules_kind: How this cluster takes alert rules.
         server_image: Image of deployments that name none.
         gateway: The first parent, when it was read just now for the URL.
+        gateway_api: Whether the cluster has HTTPRoutes.
         signals: Alerts that the webhook brings.
     """
     namespace, name = pdep.meta.namespace, pdep.meta.name
@@ -274,4 +276,5 @@ def observe(
         signals=signals,
         url=url(pdep, gateway),
         foreign=tuple(foreign),
+        gateway_api=gateway_api,
     )

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import assert_never
 
 from policy_api.base import rfc3339
+from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
 
 from policy_operator.context import Context
@@ -14,6 +15,8 @@ from policy_operator.deployment.locks import Locks
 from policy_operator.deployment.manifests import server_name
 from policy_operator.deployment.observe import RulesKind, observe, owned
 from policy_operator.deployment.record import recorded
+from policy_operator.deployment.state import Verdict
+from policy_operator.deployment.summary import unable
 from policy_operator.deployment.types import (
     Action,
     ApplyRoute,
@@ -26,12 +29,14 @@ from policy_operator.deployment.types import (
     RecordVersion,
     Signal,
 )
-from policy_operator.kube import NotFound
+from policy_operator.kube import ApiError, NotFound
 from policy_operator.queue import Key
 
 log = logging.getLogger(__name__)
 
 KIND = "PolicyDeployment"
+# What a user must change: a bad field (e.g. in server.resources), a quota, a missing permission.
+_REFUSED = (400, 403, 422)
 _locks = Locks()
 
 
@@ -75,33 +80,69 @@ async def _reconcile(
     returned: asyncio.Event | None,
 ) -> datetime | None:
     pdep = PolicyDeployment.parse(obj)
-    kind = await _rules_kind(ctx)
     observed = observe(
         ctx.cache,
         pdep,
         monitoring=ctx.monitor.about(pdep.meta.namespace, pdep.meta.name, now),
-        rules_kind=kind,
+        rules_kind=await _rules_kind(ctx),
         server_image=ctx.settings.server_image,
-        gateway=await _gateway(pdep, ctx),
+        # An alert does not wait for what only the URL needs.
+        gateway=None if signals else await _gateway(pdep, ctx),
+        gateway_api=await ctx.kube.has_api("gateway.networking.k8s.io", "v1", "httproutes"),
         signals=signals,
     )
     decision = decide(pdep, observed, now)
+    failure: ApiError | None = None
+    final = False
     for action in decision.actions:
-        await _apply(action, pdep, ctx, now)
-        if returned is not None and isinstance(action, ApplyRoute) and action.final:
-            returned.set()
-    status = decision.status.to_wire()
-    if status != pdep.status.to_wire():
-        meta = pdep.meta
         try:
-            await ctx.kube.patch_status(KIND, meta.namespace, meta.name, status, uid=meta.uid)
-        except NotFound:
-            return None  # deleted meanwhile; the watch says so and what is left is forgotten
+            await _apply(action, pdep, ctx, now)
+        except ApiError as error:
+            if not final:
+                await _tell(error, obj, pdep, ctx, now)
+                raise
+            # A rollback is written down even if, say, another server's new fields are refused.
+            failure = failure or error
+        if isinstance(action, ApplyRoute) and action.final:
+            final = True
+            if returned is not None:
+                returned.set()
+    if not await _write_status(decision.status, pdep, ctx):
+        return None  # deleted meanwhile; the watch says so and what is left is forgotten
     for event in decision.events:
         ctx.events.emit(obj, event.type, event.reason, event.message)
+    if failure is not None:
+        raise failure
     if decision.status.state == "WaitingForMonitoring":
         ctx.monitor.hurry()
     return decision.next_check_at
+
+
+async def _tell(
+    error: ApiError, obj: Manifest, pdep: PolicyDeployment, ctx: Context, now: datetime
+) -> None:
+    """Tell the user of a refusal that only a person can do something about."""
+    if error.status not in _REFUSED:
+        return
+    verdict = Verdict(False, "ApplyFailed", f"the API server refuses: {error.message}")
+    status = unable(pdep, verdict, now)
+    if status.to_wire() != pdep.status.to_wire():
+        await _write_status(status, pdep, ctx)
+        ctx.events.emit(obj, "Warning", verdict.reason, verdict.message)
+
+
+async def _write_status(
+    status: PolicyDeploymentStatus, pdep: PolicyDeployment, ctx: Context
+) -> bool:
+    """Write the status if it differs; say whether the object is still there."""
+    new, meta = status.to_wire(), pdep.meta
+    if new == pdep.status.to_wire():
+        return True
+    try:
+        await ctx.kube.patch_status(KIND, meta.namespace, meta.name, new, uid=meta.uid)
+    except NotFound:
+        return False
+    return True
 
 
 async def _rules_kind(ctx: Context) -> RulesKind:

@@ -1,6 +1,7 @@
 """The status that users see: conditions, state, and the parts that the rules decided."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from policy_api.conditions import Status, get_condition, set_condition
 from policy_api.keys import (
@@ -97,6 +98,20 @@ def summarize(pdep: PolicyDeployment, observed: Observed, state: State) -> Polic
         history=list(state.history),
         url=observed.url or pdep.status.url,
     )
+
+
+def unable(pdep: PolicyDeployment, verdict: Verdict, now: datetime) -> PolicyDeploymentStatus:
+    """Return the status as it was, with the reason why what follows from it can't be written."""
+    conditions = set_condition(
+        pdep.status.conditions,
+        COND_PROGRESSING,
+        "False",
+        verdict.reason,
+        verdict.message,
+        now=now,
+        generation=pdep.meta.generation,
+    )
+    return pdep.status.model_copy(update={"conditions": list(conditions), "state": verdict.reason})
 
 
 def degraded_event(pdep: PolicyDeployment, status: PolicyDeploymentStatus) -> tuple[Happening, ...]:

@@ -200,6 +200,8 @@ class Observed:
     url: str | None = None
     foreign: tuple[str, ...] = ()
     """Objects that have our children's names and another owner."""
+    gateway_api: bool = True
+    """Whether the cluster has HTTPRoutes at all."""
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ class Rollouts(RuleBasedStateMachine):
 
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=40,
     # Shrinking takes minutes on a small machine; the steps that failed are short enough to read.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

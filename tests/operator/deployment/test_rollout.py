@@ -1,7 +1,10 @@
 """The rules of the rollout, one by one, through the operator's own reconcile."""
 
+from typing import Any
+
 import pytest
 from deployment_world import NAME, KilledError, World
+from policy_operator.kube import ApiError
 
 
 @pytest.fixture
@@ -306,6 +309,43 @@ def test_a_route_of_somebody_else_is_left_alone():
     assert world.status["state"] == "NameConflict"
     assert world.obj("HTTPRoute", NAME)["spec"] == foreign
     assert world.servers() == set()
+
+
+def test_a_cluster_without_the_gateway_api_is_told():
+    world = World(gateway_api=False)
+    world.run()
+    assert world.status["state"] == "GatewayAPIMissing"
+    assert world.servers() == set()
+    world.gateway_api = True
+    world.run()
+    assert world.status["state"] == "Promoted"
+
+
+def test_what_the_api_server_refuses_is_told(canary: World):
+    canary.edit(server={"resources": {"limits": {"memory": "much"}}})
+    real = canary.apply
+
+    async def refuses(manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest["kind"] == "Deployment":
+            raise ApiError(422, "Invalid", "memory: quantities must match", "APPLY /x")
+        return await real(manifest)
+
+    canary.apply = refuses  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            canary.reconcile()
+    assert canary.status["state"] == "ApplyFailed"
+    message = canary.condition("Progressing")["message"]
+    assert message == "the API server refuses: memory: quantities must match"
+    assert canary.split() == {1: 90, 2: 10}
+    with pytest.raises(ApiError):
+        canary.reconcile(canary.alert(2))
+    assert canary.split() == {1: 100, 2: 0}, "a rollback does not wait for it"
+    assert "candidate" not in canary.status, "and is written down"
+    assert [r for _, r, _ in canary.events].count("ApplyFailed") == 1
+    canary.apply = real  # type: ignore[method-assign]
+    canary.run()
+    assert canary.status["state"] == "RolledBack"
 
 
 def test_a_settled_deployment_is_not_written(canary: World):
