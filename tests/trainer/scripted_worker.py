@@ -33,6 +33,7 @@ def orphan() -> None:
 def main() -> None:
     """Act."""
     stop = StopRequest.install()
+    print("worker started", flush=True)
     action = os.environ["SCRIPT"]
     match action:
         case "crash":
