@@ -194,7 +194,7 @@ class Cluster:
     def apply(self, action, decision: Decision) -> None:
         """Carry out one write."""
         match action:
-            case StartAttempt(index, _):
+            case StartAttempt(index, _, _):
                 if index not in self.jobs:
                     self.jobs[index] = job(index, at=self.now, nodes=self.nodes)
                     self.jobs_made.append(index)

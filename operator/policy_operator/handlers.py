@@ -4,6 +4,7 @@ kopf is used for what it does well (discovery, list and watch of many kinds, rec
 nothing that writes: no finalizers, no annotations, no event posting, no peering.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -54,10 +55,14 @@ class Intake:
         self._queue = queue
         self._health = health
         self._relations = Relations()
+        self.relisted = asyncio.Event()
+        """kopf had to list a kind again: what was deleted meanwhile it does not say."""
 
     def event(self, kind: str, event_type: str | None, obj: Obj) -> None:
         """Take one watch event; None is kopf's type for what its list found."""
         self._health.event()
+        if event_type is None and self._cache.synced(kind):
+            self.relisted.set()
         if event_type == "DELETED":
             self._cache.remove(kind, obj)
         elif not self._cache.put(kind, obj):

@@ -124,7 +124,9 @@ async def load_configuration() -> Configuration:
     if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
         kube_config.load_incluster_config(client_configuration=configuration)
     else:
-        await kube_config.load_kube_config(client_configuration=configuration)
+        await kube_config.load_kube_config(
+            config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
+        )
     # Else aiohttp looks for a password in ~/.netrc, in a thread, for every call.
     configuration.client_session_kwargs = {"trust_env": False}
     return configuration

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _STOP_SECONDS = 5.0  # for reconciles under way when we are told to stop; a killed one is no harm
-_FIRST_RESYNC = 15.0  # seconds: what was deleted between our list and kopf's
+_RELISTED = 2.0  # seconds from the first watch that starts over to our own lists
 _LIST_AGAIN = 1.0  # seconds
 _HOUSEKEEPING = 60.0  # seconds between looks at certificates, the CA's copies and the token
 
@@ -182,13 +182,18 @@ class Operator:
                 return
 
     async def _resync_forever(self) -> None:
-        delay = min(_FIRST_RESYNC, self._settings.resync_seconds)
+        """List everything at intervals, and soon after a watch had to start over."""
+        relisted = self._intake.relisted
         while True:
             await self._resync_until_done()
             if self._election.leading.is_set():
                 self._add_all()
-            await asyncio.sleep(delay)
-            delay = self._settings.resync_seconds
+            try:
+                await asyncio.wait_for(relisted.wait(), self._settings.resync_seconds)
+            except TimeoutError:
+                continue
+            await asyncio.sleep(_RELISTED)  # several watches start over together
+            relisted.clear()
 
     async def _keep_house(self) -> None:
         ctx, settings = self._ctx, self._settings

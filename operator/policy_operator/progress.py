@@ -54,19 +54,20 @@ def read(report: ProgressReport, now: datetime) -> ReportedProgress:
 
 
 class ProgressStore:
-    """The newest report of each training, by the training's uid."""
+    """The newest report of each training, which its uid tells from an older one of its name."""
 
     def __init__(self) -> None:
-        self._newest: dict[str, ReportedProgress] = {}
+        self._newest: dict[tuple[str, str], tuple[str, ReportedProgress]] = {}
 
-    def put(self, uid: str, progress: ReportedProgress) -> None:
+    def put(self, namespace: str, name: str, uid: str, progress: ReportedProgress) -> None:
         """Keep a report instead of the one before."""
-        self._newest[uid] = progress
+        self._newest[namespace, name] = (uid, progress)
 
-    def get(self, uid: str) -> ReportedProgress | None:
-        """Return the newest report, or None."""
-        return self._newest.get(uid)
+    def get(self, namespace: str, name: str, uid: str) -> ReportedProgress | None:
+        """Return the newest report of this very training, or None."""
+        kept = self._newest.get((namespace, name))
+        return kept[1] if kept is not None and kept[0] == uid else None
 
-    def forget(self, uid: str) -> None:
+    def forget(self, namespace: str, name: str) -> None:
         """Drop what is kept of a training that has ended or is gone."""
-        self._newest.pop(uid, None)
+        self._newest.pop((namespace, name), None)

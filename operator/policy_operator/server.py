@@ -125,7 +125,7 @@ class PublicServer:
         training = ctx.cache.get(key.kind, key.namespace, key.name)
         if training is None:
             return problem(HTTPStatus.NOT_FOUND, f"no PolicyTraining {key.namespace}/{key.name}")
-        ctx.progress.put(training["metadata"]["uid"], progress)
+        ctx.progress.put(key.namespace, key.name, training["metadata"]["uid"], progress)
         written = ((training.get("status") or {}).get("progress") or {}).get("updatedAt")
         if written is None:
             ctx.queue.add(key)

@@ -51,6 +51,8 @@ class Plan:
     min_version: int
     base: BaseReady | None
     ca: str
+    seconds: int | None = None
+    """Of the training's time, what is left to this attempt."""
 
 
 def job_name(training: Training, index: int) -> str:
@@ -288,20 +290,18 @@ def job(training: Training, plan: Plan, settings: Settings) -> Manifest:
     if plan.base is not None:
         metadata["annotations"] = {ANNOTATION_BASE: plan.base.version_name}
     nodes = training.spec.compute.nodes
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata,
-        "spec": {
-            "completionMode": "Indexed",
-            "completions": nodes,
-            "parallelism": nodes,
-            "backoffLimit": 0,
-            "podReplacementPolicy": "Failed",
-            "podFailurePolicy": pod_failure_policy(),
-            "template": _pod(training, plan, settings),
-        },
+    spec: Manifest = {
+        "completionMode": "Indexed",
+        "completions": nodes,
+        "parallelism": nodes,
+        "backoffLimit": 0,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": pod_failure_policy(),
+        "template": _pod(training, plan, settings),
     }
+    if plan.seconds is not None:
+        spec["activeDeadlineSeconds"] = plan.seconds
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
 def policy_version(training: Training, record: RecordVersion) -> Manifest:

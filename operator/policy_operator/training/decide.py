@@ -7,6 +7,7 @@ its time is over. A preemption is no failure: the next attempt goes on from the 
 Read `decide` from top to bottom: the first case that applies wins.
 """
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -268,32 +269,30 @@ def _start(
         case _:
             assert_never(observed.base)
 
-    last = attempts[-1] if attempts else None
-    message = ""
-    if last is not None:
+    status, index, after = state.training.status, 0, ""
+    if attempts:
+        last = attempts[-1]
+        index, after = last.index + 1, f" after attempt {last.index} ({last.reason})"
         message = f"attempt {last.index} ended ({last.reason}): {last.message}"
-        if observed.pods_left:
-            waiting = state.running(REASON_RETRYING, message)
-            return Decision(waiting.status, next_check_at=deadline)
+        status = state.running(REASON_RETRYING, message).status
         at = next_start(attempts)
+        if observed.pods_left:
+            return Decision(status, next_check_at=deadline)
         if at is not None and state.now < at:
-            waiting = state.running(REASON_RETRYING, message)
-            return Decision(waiting.status, next_check_at=_sooner(at, deadline))
-
-    index = last.index + 1 if last is not None else 0
-    job = f"{state.training.meta.name}-{index}"
+            return Decision(status, next_check_at=_sooner(at, deadline))
     if observed.refusal is not None:
         waiting = state.running(REASON_REFUSED, observed.refusal.message)
         return Decision(waiting.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
-    after = f" after attempt {last.index} ({last.reason})" if last is not None else ""
+
+    left = state.training.spec.active_deadline_seconds
+    if deadline is not None:
+        left = max(1, math.ceil((deadline - state.now).total_seconds()))
     # The Job comes first, alone. The status that speaks of it and its other children follow from
     # it in the next round, so that in a burst no Job waits for the trimmings of another.
-    status = state.training.status
-    if last is not None:
-        status = state.running(REASON_RETRYING, message).status
+    job = f"{state.training.meta.name}-{index}"
     return Decision(
         status,
-        actions=(StartAttempt(index, base),),
+        actions=(StartAttempt(index, base, left),),
         next_check_at=state.now,
         events=(("Normal", "AttemptStarted", f"Job {job} is made{after}"),),
     )

@@ -176,6 +176,6 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         pods_left=pods_left,
         base=base_state(cache, training, decided),
         version=record,
-        progress=ctx.progress.get(meta.uid),
+        progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
     )
     return observed, reserved_version(jobs)

@@ -75,6 +75,7 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
     for _ in range(_ROUNDS):
         obj = ctx.cache.get(key.kind, key.namespace, key.name)
         if obj is None:
+            ctx.progress.forget(key.namespace, key.name)
             return None
         training = Training.parse(obj)
         observed, reserved = await observe(ctx, training)
@@ -106,7 +107,7 @@ async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision)
         except NotFound:
             return  # deleted meanwhile: there is nobody left to tell
     if finished(status):
-        ctx.progress.forget(training.meta.uid)
+        ctx.progress.forget(training.meta.namespace, training.meta.name)
     for kind, reason, message in decision.events:
         ctx.events.emit(obj, kind, reason, message)
 
@@ -127,8 +128,8 @@ async def _act(
 ) -> None:
     meta = training.meta
     match action:
-        case StartAttempt(index, base):
-            plan = _plan(ctx, training, index, base, reserved)
+        case StartAttempt(index, base, seconds):
+            plan = replace(_plan(ctx, training, index, base, reserved), seconds=seconds)
             await _create_own(ctx, training, build.job(training, plan, ctx.settings))
         case CompleteAttempt(index, base):
             plan = _plan(ctx, training, index, base, reserved)

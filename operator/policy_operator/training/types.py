@@ -143,6 +143,8 @@ class StartAttempt:
 
     index: int
     base: BaseReady | None
+    seconds: int | None = None
+    """Time left to it: the Job controller ends it also while the operator is away."""
 
 
 @dataclass(frozen=True)

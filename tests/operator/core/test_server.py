@@ -166,7 +166,7 @@ async def rig() -> AsyncIterator[Rig]:
 async def test_a_report_of_the_trainings_pod_is_kept_and_wakes_it(rig):
     status, body = await rig.post(STATUS, json=REPORT, headers=GOOD)
     assert (status, body) == (200, {})
-    kept = rig.ctx.progress.get("t-uid")
+    kept = rig.ctx.progress.get("ml", "sft", "t-uid")
     assert (kept.percent, kept.step, kept.max_steps, kept.remaining_seconds) == (40, 8, 20, 12)
     assert [(m.name, m.value, m.step) for m in kept.metrics] == [("loss", 2.5, 8)]
     assert len(rig.queue) == 1
@@ -203,7 +203,7 @@ async def test_nobody_reports_without_a_pods_token(rig, headers, status, sentenc
     got, body = await rig.post(STATUS, json=REPORT, headers=headers)
     assert got == status
     assert sentence in body["error"]
-    assert rig.ctx.progress.get("t-uid") is None
+    assert rig.ctx.progress.get("ml", "sft", "t-uid") is None
 
 
 @pytest.mark.parametrize("difference", [{"training": "other"}, {"uid": "an older pod"}])

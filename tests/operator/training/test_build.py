@@ -1,6 +1,7 @@
 """What an attempt is made of: names, rendezvous, storage, security, and what the pod reads."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,12 @@ def test_the_job_is_a_gang_that_ends_with_its_first_failure():
     assert rules[0]["onExitCodes"]["values"] == [65, 75, 78]
     assert rules[1]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_job_controller_knows_the_time_that_is_left():
+    limited = replace(plan(), seconds=100)
+    assert build.job(training(), limited, SETTINGS)["spec"]["activeDeadlineSeconds"] == 100
+    assert "activeDeadlineSeconds" not in build.job(training(), plan(), SETTINGS)["spec"]
 
 
 def test_its_label_reserves_the_number_and_its_annotation_keeps_the_base():

@@ -276,6 +276,7 @@ def test_the_deadline_counts_from_the_first_start_over_all_attempts():
     cluster = started(activeDeadlineSeconds=300)
     assert cluster.decide().next_check_at == T0 + timedelta(seconds=300)
     preempt(cluster, 0, after=200)
+    assert cluster.decide().actions == (StartAttempt(1, None, seconds=100),)
     cluster.settle()
     cluster.run(1)
     cluster.settle()
