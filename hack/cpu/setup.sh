@@ -18,7 +18,7 @@ flock 9 # two callers at once (tests and an image build) make it once
 if [ "$(cat "$venv/.made-from" 2>/dev/null || true)" != "$want" ]; then
   if [ ! -x "$cache/boot/bin/uv" ]; then
     python3.11 -m venv "$cache/boot"
-    "$cache/boot/bin/pip" install --quiet uv
+    "$cache/boot/bin/pip" install --quiet 'uv>=0.13,<0.14'
   fi
   export UV_CACHE_DIR="$cache/uv" UV_PROJECT_ENVIRONMENT="$venv"
   rm -f "$venv/.made-from"

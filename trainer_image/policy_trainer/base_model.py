@@ -71,10 +71,10 @@ def checked_artifact(base: BaseArtifact) -> str:
         DataInvalidError: a file is missing, or its checksum is another one.
     """
     store = storage.open_store(base.path)
-    local = storage.local_folder(store, ".")
+    local = storage.local_folder(store, "")
     if local is None:
         local = Path(tempfile.mkdtemp(prefix="base-"))
-        store.download(".", local)
+        store.download("", local)
     manifest_file = local / MANIFEST
     _check(manifest_file, base.sha256, base.uri)
     for file in PolicyManifest.model_validate_json(manifest_file.read_bytes()).files:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Store(Protocol):
-    """A root folder; every path is relative to it, with forward slashes."""
+    """A root folder, itself ""; every path is relative to it, with forward slashes."""
 
     def claim(self, folder: str, file: str, content: bytes) -> bool:
         """Create a folder with one file in it; False, and nothing changes, if it is taken."""
@@ -169,7 +169,7 @@ class S3Store:
 
     def download(self, folder: str, target: Path) -> None:
         """See Store."""
-        prefix = f"{self._root}/{folder}".removeprefix("s3://")
+        prefix = f"{self._root}/{folder}".rstrip("/").removeprefix("s3://")
         for key in self._files.find(prefix):
             local = target / str(key).removeprefix(f"{prefix}/")
             local.parent.mkdir(parents=True, exist_ok=True)
