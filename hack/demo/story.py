@@ -87,7 +87,8 @@ def start_over(kubectl: Kubectl) -> None:
     """Delete what an earlier demo left; artifacts stay, so numbers go on where they stopped."""
     if not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found"):
         return
-    say("an earlier demo's objects are deleted; its artifacts stay, and numbers never repeat")
+    if kubectl("get", "policyversion", "-n", NAMESPACE, "-o", "name"):
+        say("an earlier demo's objects are deleted; its artifacts stay, and numbers never repeat")
     for what in ("deployment/review-forge-load", "policydeployment", "policytraining", "job"):
         every = () if "/" in what else ("--all",)
         kubectl("delete", what, *every, "-n", NAMESPACE, "--ignore-not-found", "--wait")
