@@ -2,10 +2,12 @@
 
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.report import Outcome, parse_progress
 from policy_trainer import run as runs
 from policy_trainer import stop
 from trainer.worlds import config, grpo, sha256, write_rows
@@ -270,3 +272,50 @@ def test_a_bad_row_is_found_before_the_model_is_made(attempt, tmp_path):
     report = attempt(wanted)
     assert report.outcome is Outcome.DATA_INVALID
     assert report.field == "data[train] row 4 field completion"
+
+
+@pytest.fixture
+def progress(monkeypatch, tmp_path):
+    """Serve the operator's progress endpoint; returns the bodies that were posted."""
+    bodies = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self):
+            assert self.headers["Authorization"] == "Bearer of-the-pod"
+            bodies.append(parse_progress(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    (tmp_path / "token").write_text("of-the-pod\n")
+    with HTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/status"
+        monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", url)
+        monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_TOKEN", str(tmp_path / "token"))
+        yield bodies
+        server.shutdown()
+
+
+def test_progress_is_reported_and_a_stopped_run_does_not_say_that_it_is_complete(
+    attempt, progress, tmp_path
+):
+    wanted = config(tmp_path, "reports")
+    assert attempt(wanted, StopAt(look=4)).outcome is Outcome.PREEMPTED
+    percents = [body.trainer_status.progress_percentage for body in progress]
+    assert percents[0] == 0
+    assert 100 not in percents
+    progress.clear()
+    assert attempt(wanted).outcome is Outcome.COMPLETED
+    assert progress[-1].trainer_status.progress_percentage == 100
+    assert "loss" in {metric.name for metric in progress[-1].trainer_status.metrics}
+
+
+def test_a_training_that_diverges_says_what_to_change(attempt, tmp_path):
+    sft = {"maxSteps": 6, "learningRate": 1.0, "batchSize": 4, "maxLength": 64}
+    sft["args"] = {"weight_decay": 1e30}  # each step multiplies the weights by it
+    report = attempt(config(tmp_path, "diverges", sft=sft))
+    assert report.outcome is Outcome.CONFIG_INVALID, report
+    assert "lower learningRate" in report.message

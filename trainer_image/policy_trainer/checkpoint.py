@@ -12,12 +12,15 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from policy_api.run import RunConfig
 from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations import KubeflowCallback
 
 from policy_trainer import process as processes
 from policy_trainer import storage
@@ -81,10 +84,11 @@ class Checkpoints:
     def complete(self, step: int) -> None:
         """Make the checkpoint of this step count, then forget old ones; all must call it."""
         name = f"checkpoint-{step}"
+        processes.wait_for_all(self.process)  # every process has written its part
         if self._copied and self.process.first_of_node:
             self.store.upload(self.local / name, f"{self.folder}/{name}")
             shutil.rmtree(self.local / name)
-        processes.wait_for_all(self.process)  # every process has written its part
+        processes.wait_for_all(self.process)  # every node has copied its part
         if self.process.first:
             marker = {"step": step, "processes": self.process.world_size}
             self.store.write(f"{self.folder}/{name}/{MARKER}", json.dumps(marker).encode())
@@ -116,12 +120,15 @@ class Saver(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         self._every = max(1, round(every / unit)) * unit
         self._unit = unit
         self.stopped = False
+        self.on_stop: Callable[[], None] | None = None
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_more: object) -> None:
         """Agree whether to stop; ask transformers to save when it is time."""
         if state.global_step % self._unit:
             return
         self.stopped = processes.any_of_all(self._checkpoints.process, self._stop.made)
+        if self.stopped and self.on_stop is not None:
+            self.on_stop()
         control.should_training_stop |= self.stopped
         control.should_save |= self.stopped or state.global_step % self._every == 0
 
@@ -151,6 +158,8 @@ def fit(trainer: Any, saver: Saver, checkpoints: Checkpoints, stop: StopRequest)
     resumed_from = int(newest.name.split("-")[1]) if newest else None
     if processes.any_of_all(process, stop.made):
         raise PreemptedError(resumed_from or 0, None, resumed_from)
+    # At the end of training, also of one that is stopped, it would report 100 %.
+    saver.on_stop = partial(trainer.remove_callback, KubeflowCallback)
     trainer.add_callback(saver)
     trainer.remove_callback(PrinterCallback)  # prints forty numbers a line
     trainer.add_callback(Narrator())

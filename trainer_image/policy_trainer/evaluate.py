@@ -17,9 +17,11 @@ from policy_api.v1alpha1.training import AnswerSchema, Reward
 from policy_trainer import rewards as reward_terms
 from policy_trainer import text
 from policy_trainer.data import Row
+from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.process import Process
 
-BATCH = 64  # rows at once
+BATCH = 64  # answers generated at once
+LOSS_BATCH = 8  # rows at once, each with a number for every token of the vocabulary
 RESAMPLES = 2000
 SAMPLES = 2  # answers sampled for each prompt
 CONFIDENCE = (2.5, 97.5)  # percentiles
@@ -35,7 +37,14 @@ def interval(name: str, numbers: Numbers, weights: Numbers | None, seed: int) ->
         numbers: One a row.
         weights: What each row counts (e.g. its tokens); None: all the same.
         seed: Of the resampling.
+
+    Raises:
+        ConfigInvalidError: a number is not finite, so the training has diverged.
     """
+    if not np.isfinite(numbers).all():
+        raise ConfigInvalidError(
+            f"{name} is not a finite number: the training has diverged; lower learningRate"
+        )
     weights = np.ones(len(numbers)) if weights is None else weights
     rows = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
     means = (numbers * weights)[rows].sum(axis=1) / weights[rows].sum(axis=1)
@@ -65,8 +74,8 @@ def losses(
     """Return, for each row, the mean loss over the answer's tokens, and how many there are."""
     device = _prepare(model, process)
     found: list[tuple[float, int]] = []
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
+    for start in range(0, len(rows), LOSS_BATCH):
+        batch = rows[start : start + LOSS_BATCH]
         ids, asked = [], []
         for row in batch:
             ids.append(_ids(tokenizer, text.answered(tokenizer, row)))
@@ -109,7 +118,6 @@ def answers(
             **batch,
             max_new_tokens=how.max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
             **sampling,
         )
         new = tokens[:, batch["input_ids"].shape[1] :]

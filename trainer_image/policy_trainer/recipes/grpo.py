@@ -75,6 +75,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
     unit = max(1, passes // args.gradient_accumulation_steps)
     saver = Saver(checkpoints, stop, run.checkpoints.every_steps, unit)
     fitted = fit(trainer, saver, checkpoints, stop)
+    del trainer, model  # their memory is needed for the evaluation
     generation = Generation(
         max_new_tokens=block.max_completion_length, prompt_template=text.template(tokenizer)
     )

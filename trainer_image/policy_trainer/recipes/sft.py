@@ -50,6 +50,7 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
         peft_config=adapter.config(run, model),
     )
     fitted = fit(trainer, saver, checkpoints, stop)
+    del trainer, model  # their memory is needed for the evaluation
 
     used = [source.used for source in loaded.values()]
     if not process.first:
