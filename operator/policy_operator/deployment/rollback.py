@@ -113,14 +113,23 @@ def finish(pdep: PolicyDeployment, observed: Observed, state: State) -> State:
         and candidate is not None
         and (candidate.version, candidate.started_at) == (record.version, record.since)
     ):
-        return roll_back_candidate(pdep, state, record)
+        return roll_back_candidate(pdep, _recall(state, record), record)
     if (
         stable is not None
         and state.previous is not None
         and (stable.version, stable.since) == (record.version, record.since)
     ):
-        return roll_back_stable(pdep, state, record)
+        return roll_back_stable(pdep, _recall(state, record), record)
     return state
+
+
+def _recall(state: State, record: RollbackRecord) -> State:
+    """Note the alert in the status: its sender was answered and will not tell of it again."""
+    if any(a.name == record.alert and a.version in (None, record.version) for a in state.alerts):
+        return state
+    alert = AlertStatus(name=record.alert, state="Firing", version=record.version, since=record.at)
+    known = (*state.alerts, alert)
+    return replace(state, alerts=tuple(sorted(known, key=lambda a: (a.name, a.version or 0))))
 
 
 def _ready(observed: Observed, version: int) -> bool:
