@@ -159,7 +159,7 @@ class Rollouts(RuleBasedStateMachine):
         world = self.world
         world.dead.clear()
         world.gateway, world.blind = True, False
-        for _ in range(12):
+        for _ in range(20):
             # Prometheus is asked after every change: no alert fires any more.
             world.monitoring = Monitoring(True, "Reachable", asked_at=world.now)
             world.run()
