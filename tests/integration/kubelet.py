@@ -62,10 +62,10 @@ class Kubelet:
         """Start the Job's pods on the played node: Running and ready.
 
         As on a real one, no container starts before the ConfigMap that it mounts exists, and no
-        rank finds the others before their Service does.
+        rank of several pods finds the others before their Service does.
         """
         pods = self.pods(job, count)
-        for kind in ("ConfigMap", "Service"):
+        for kind in ("ConfigMap", "Service") if count > 1 else ("ConfigMap",):
             until(f"{kind} {job}", lambda kind=kind: self.api.find(kind, self.namespace, job))
         for pod in pods:
             self.bind(pod)

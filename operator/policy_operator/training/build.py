@@ -163,6 +163,12 @@ def service(training: Training, plan: Plan) -> Manifest:
     }
 
 
+def needs(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
+    """Return what the attempt's Job needs beside it."""
+    made = [config_map(training, plan, settings)]
+    return [*made, service(training, plan)] if training.spec.compute.nodes > 1 else made
+
+
 def status_url(training: Training, settings: Settings) -> str:
     """Return where the trainer reports its progress."""
     port = "" if settings.service_port == _HTTPS else f":{settings.service_port}"
@@ -181,7 +187,8 @@ def _env(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
     plain = {
         "PET_NNODES": str(compute.nodes),
         "PET_NPROC_PER_NODE": str(processes),
-        "PET_MASTER_ADDR": f"{name}-0.{name}",
+        # One pod needs no name to find itself, and so no Service.
+        "PET_MASTER_ADDR": f"{name}-0.{name}" if compute.nodes > 1 else "localhost",
         "PET_MASTER_PORT": str(_RENDEZVOUS_PORT),
         "KUBEFLOW_TRAINER_SERVER_URL": status_url(training, settings),
         "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{RUN_DIR}/{CA_FILE}",
@@ -227,7 +234,6 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
     }
     spec: Manifest = {
         "restartPolicy": "Never",
-        "subdomain": name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
@@ -246,6 +252,7 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
     if compute.node_selector:
         spec["nodeSelector"] = dict(compute.node_selector)
     if compute.nodes > 1:
+        spec["subdomain"] = name
         spec["topologySpreadConstraints"] = [
             {
                 "maxSkew": 1,

@@ -146,9 +146,10 @@ def version_record(cache: Cache, training: Training, number: int) -> VersionReco
     )
 
 
-def _complete(cache: Cache, namespace: str, job: str, uid: str) -> bool:
-    children = (cache.get(kind, namespace, job) for kind in ("ConfigMap", "Service"))
-    return all(child is not None and owned_by(child, uid) for child in children)
+def _complete(cache: Cache, training: Training, job: str) -> bool:
+    kinds = ("ConfigMap", "Service") if training.spec.compute.nodes > 1 else ("ConfigMap",)
+    children = (cache.get(kind, training.meta.namespace, job) for kind in kinds)
+    return all(child is not None and owned_by(child, training.meta.uid) for child in children)
 
 
 async def observe(ctx: Context, training: Training) -> tuple[Observed, int | None]:
@@ -159,9 +160,7 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
     pods = _mine(cache, "Pod", training)
     open_jobs = [j for j in jobs if _index(j) not in ended]
     views: list[AttemptView] = [
-        view(
-            job, pods, complete=_complete(cache, meta.namespace, job["metadata"]["name"], meta.uid)
-        )
+        view(job, pods, complete=_complete(cache, training, job["metadata"]["name"]))
         for job in open_jobs
     ]
     active = {j["metadata"]["uid"] for j, v in zip(open_jobs, views, strict=True) if v.end is None}

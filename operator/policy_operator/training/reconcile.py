@@ -133,7 +133,7 @@ async def _act(
             await _create_own(ctx, training, build.job(training, plan, ctx.settings))
         case CompleteAttempt(index, base):
             plan = _plan(ctx, training, index, base, reserved)
-            await _complete(ctx, training, plan)
+            await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
         case StopJob(job):
             await _stop(ctx, meta.namespace, job)
         case RecordVersion():
@@ -186,14 +186,6 @@ async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) ->
     for result in results:
         if isinstance(result, BaseException):
             raise result
-
-
-async def _complete(ctx: Context, training: Training, plan: build.Plan) -> None:
-    manifests = [
-        build.config_map(training, plan, ctx.settings),
-        build.service(training, plan),
-    ]
-    await _create_all(ctx, training, manifests)
 
 
 async def _stop(ctx: Context, namespace: str, job: str) -> None:

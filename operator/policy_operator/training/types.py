@@ -68,7 +68,7 @@ class AttemptView:
     stopping: bool = False
     """Its Job is suspended: the pods are told to stop."""
     complete: bool = True
-    """Its ConfigMap and Service exist as well."""
+    """What its Job needs exists as well: the ConfigMap and, for several pods, the Service."""
     end: End | None = None
 
 
@@ -149,7 +149,7 @@ class StartAttempt:
 
 @dataclass(frozen=True)
 class CompleteAttempt:
-    """Create the Service and ConfigMap that its Job needs."""
+    """Create what its Job needs: the ConfigMap and, for several pods, the Service."""
 
     index: int
     base: BaseReady | None

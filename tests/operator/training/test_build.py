@@ -102,6 +102,17 @@ def test_the_ranks_find_each_other():
     assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": "sft-1"}
 
 
+def test_a_single_pod_needs_no_service():
+    made = training()
+    env = {
+        e["name"]: e.get("value") for e in container_of(build.job(made, plan(), SETTINGS))["env"]
+    }
+    assert env["PET_MASTER_ADDR"] == "localhost"
+    assert [m["kind"] for m in build.needs(made, plan(), SETTINGS)] == ["ConfigMap"]
+    wide = training(**WIDE)
+    assert [m["kind"] for m in build.needs(wide, plan(), SETTINGS)] == ["ConfigMap", "Service"]
+
+
 @pytest.mark.parametrize(
     ("settings", "url"),
     [
