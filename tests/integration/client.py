@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 # What comes at once is seen at once; long waits leave the two cores to those who work.
 FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.2
+BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 DEADLINE_SECONDS = 30.0
 
 PATHS: dict[str, tuple[str, str]] = {
@@ -67,7 +69,7 @@ def until(
 ) -> T:
     """Ask again and again until the answer is true, and return it.
 
-    An AssertionError, a KeyError or an IndexError while asking means "not yet".
+    An AssertionError, a KeyError, an IndexError or a busy API server means "not yet".
 
     Raises:
         AssertionError: it did not become true in time; `show` says how things are instead.
@@ -81,6 +83,10 @@ def until(
             answer = ask()
         except (AssertionError, KeyError, IndexError, TypeError) as error:
             last = error
+        except Refused as refused:
+            if refused.status not in BUSY:
+                raise
+            last = refused
         else:
             if answer:
                 return answer

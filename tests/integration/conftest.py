@@ -3,53 +3,32 @@
 Deleted namespaces are not waited for: the names are never used again.
 """
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import binaries
 import pytest
 from controlplane import ControlPlane
 from integration.client import Api, Obj, condition, new_namespace, until
 from integration.kubelet import Kubelet, PlayedNode
 from integration.monitoring import PlayedPrometheus
 from integration.operator_process import OperatorProcess
-
-REPO = Path(__file__).resolve().parents[2]
-GATEWAY_API = "sigs.k8s.io/gateway-api"
-GATEWAY_CRDS = ("httproutes", "gateways", "gatewayclasses")
+from integration.prepare import install, make_gateway
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs the control plane."""
+    """Everything in this folder needs the control plane; bursts come last: they leave much behind."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.integration)
-
-
-def gateway_crds() -> Iterator[Path]:
-    """The Gateway API's CRDs, of the version that the local cluster's gateway is built from."""
-    listing = subprocess.run(
-        ["go", "list", "-m", "-f", "{{.Dir}}", GATEWAY_API],
-        cwd=binaries.source("contour"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    folder = Path(listing.stdout.strip()) / "config" / "crd" / "experimental"
-    for plural in GATEWAY_CRDS:
-        yield folder / f"gateway.networking.k8s.io_{plural}.yaml"
+    items.sort(key=lambda item: item.path == here / "test_burst.py")
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager, with our CRDs and the Gateway API's."""
     with ControlPlane(tmp_path_factory.mktemp("controlplane")) as cluster:
-        files = [*(REPO / "crds").glob("policy*.yaml"), *gateway_crds()]
-        for file in files:
-            cluster.kubectl("apply", "--server-side", "-f", str(file))
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        install(cluster)
         yield cluster
 
 
@@ -94,18 +73,7 @@ def prometheus(api: Api) -> Iterator[PlayedPrometheus]:
 @pytest.fixture(scope="session")
 def gateway(api: Api) -> Obj:
     """The Gateway that routes attach to; `node` plays its controller."""
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gateways"}})
-    listener = {"name": "http", "protocol": "HTTP", "port": 80}
-    api.create(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "Gateway",
-            "metadata": {"name": "public", "namespace": "gateways"},
-            "spec": {"gatewayClassName": "played", "listeners": [listener]},
-        }
-    )
-    address = {"type": "IPAddress", "value": "203.0.113.7"}
-    return api.patch_status("Gateway", "gateways", "public", {"addresses": [address]})
+    return make_gateway(api)
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""What every control plane of the tests and the benchmarks has: CRDs and a Gateway."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import binaries
+from controlplane import ControlPlane
+from integration.client import Api, Obj
+from integration.operator_process import REPO
+
+GATEWAY_API = "sigs.k8s.io/gateway-api"
+GATEWAY_CRDS = ("httproutes", "gateways", "gatewayclasses")
+
+
+def gateway_crds() -> Iterator[Path]:
+    """The Gateway API's CRDs, of the version that the local cluster's gateway is built from."""
+    listing = subprocess.run(
+        ["go", "list", "-m", "-f", "{{.Dir}}", GATEWAY_API],
+        cwd=binaries.source("contour"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    folder = Path(listing.stdout.strip()) / "config" / "crd" / "experimental"
+    for plural in GATEWAY_CRDS:
+        yield folder / f"gateway.networking.k8s.io_{plural}.yaml"
+
+
+def install(cluster: ControlPlane) -> None:
+    """Apply our CRDs and the Gateway API's, and wait until they are served."""
+    for file in (*(REPO / "crds").glob("policy*.yaml"), *gateway_crds()):
+        cluster.kubectl("apply", "--server-side", "-f", str(file))
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+
+
+def make_gateway(api: Api) -> Obj:
+    """Make the Gateway `gateways/public`; the played node is its controller."""
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gateways"}})
+    listener = {"name": "http", "protocol": "HTTP", "port": 80}
+    api.create(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "public", "namespace": "gateways"},
+            "spec": {"gatewayClassName": "played", "listeners": [listener]},
+        }
+    )
+    address = {"type": "IPAddress", "value": "203.0.113.7"}
+    return api.patch_status("Gateway", "gateways", "public", {"addresses": [address]})

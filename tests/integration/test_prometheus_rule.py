@@ -1,0 +1,86 @@
+"""Where the Prometheus operator is installed, the rules are a PrometheusRule."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from integration.client import Api, condition, new_namespace, until
+from integration.operator_process import OperatorProcess
+from integration.rollout import Rollout
+
+pytestmark = pytest.mark.usefixtures("node", "gateway")
+
+NAME = "prometheusrules.monitoring.coreos.com"
+
+
+@pytest.fixture
+def prometheus_operator(api: Api) -> Iterator[Callable[[], None]]:
+    """Install the API of the Prometheus operator: its name and place; the schema is not ours."""
+
+    def install() -> None:
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        version = {
+            "name": "v1",
+            "served": True,
+            "storage": True,
+            "schema": {"openAPIV3Schema": schema},
+        }
+        names = {
+            "kind": "PrometheusRule",
+            "listKind": "PrometheusRuleList",
+            "plural": "prometheusrules",
+            "singular": "prometheusrule",
+        }
+        spec = {
+            "group": "monitoring.coreos.com",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [version],
+        }
+        api.create(
+            {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": NAME},
+                "spec": spec,
+            }
+        )
+        until(
+            "it is served",
+            lambda: (
+                condition(api.get("CustomResourceDefinition", None, NAME), "Established")["status"]
+                == "True"
+                and api.list("PrometheusRule") == []
+            ),
+        )
+
+    yield install
+    api.delete("CustomResourceDefinition", None, NAME)
+    api.gone("CustomResourceDefinition", None, NAME)
+
+
+def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
+    api: Api,
+    namespace: str,
+    start_operator: Callable[..., OperatorProcess],
+    prometheus_operator: Callable[[], None],
+) -> None:
+    operator = start_operator(new_namespace(api, "operator"))
+    operator.wait_ready()
+    rollout = Rollout(api, namespace)
+    rollout.serve(1)
+    assert api.find("ConfigMap", namespace, "forge-rules") is not None
+    prometheus_operator()
+    operator.kill()
+    operator.start()
+    rule = until("a PrometheusRule", lambda: api.find("PrometheusRule", namespace, "forge"))
+    (group,) = rule["spec"]["groups"]
+    assert [r["alert"] for r in group["rules"]] == ["HighErrorRate"]
+    api.gone("ConfigMap", namespace, "forge-rules")
+    rollout.register(2)
+    rollout.target(2)
+    rollout.wait("Promoted", stable=2, seconds=60)
+    # Deletion of the deployment takes its rules along.
+    api.delete("PolicyDeployment", namespace, "forge")
+    api.gone("PrometheusRule", namespace, "forge")
+    operator.stop()
+    assert not operator.tracebacks()
