@@ -23,7 +23,7 @@ T = TypeVar("T")
 FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.2
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 PATHS: dict[str, tuple[str, str]] = {
     "Namespace": ("api/v1", "namespaces"),

@@ -6,7 +6,7 @@ from base64 import b64decode
 from typing import Any
 
 import httpx
-from integration.client import Api, Obj, until
+from integration.client import DEADLINE_SECONDS, Api, Obj, until
 from integration.objects import accepted, deployment, notification, version
 from integration.operator_process import OperatorProcess
 
@@ -59,7 +59,7 @@ class Rollout:
         *,
         stable: int | None = None,
         candidate: int | None = None,
-        seconds: float = 30,
+        seconds: float = DEADLINE_SECONDS,
     ) -> Obj:
         """Wait for a state, with these versions as stable and candidate where they are given."""
 
