@@ -16,7 +16,7 @@ from integration.prepare import install, make_gateway
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs the control plane; bursts come last: they leave much behind."""
+    """Everything here needs the control plane; bursts come last: they leave much behind."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
