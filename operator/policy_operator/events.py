@@ -9,7 +9,7 @@ from uuid import uuid4
 from policy_api.keys import FIELD_MANAGER
 
 from policy_operator.cache import Obj
-from policy_operator.kube import ApiError, Kube
+from policy_operator.kube import ApiError, Kube, NamespaceTerminating
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ class EventRecorder:
             event = await self._backlog.get()
             try:
                 await self._kube.create(event)
+            except NamespaceTerminating:
+                continue  # nobody will read it
             except (ApiError, OSError, TimeoutError) as error:
-                # e.g. the namespace is being deleted; the status has the same news
+                # the status has the same news
                 log.warning("an event could not be sent: %s", error)

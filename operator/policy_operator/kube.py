@@ -97,6 +97,10 @@ class NotFound(ApiError):  # noqa: N818 - the API's own word
     """No such object, or no such API."""
 
 
+class NamespaceTerminating(ApiError):  # noqa: N818 - the API's own word
+    """The namespace is being deleted: nothing new can be made in it, and all of it will go."""
+
+
 class Conflict(ApiError):  # noqa: N818 - the API's own word
     """The object changed meanwhile, or is another one (uid)."""
 
@@ -105,9 +109,13 @@ def _error(status: int, body: bytes, call: str) -> ApiError:
     try:
         answer = json.loads(body)
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+        causes = {c.get("reason") for c in (answer.get("details") or {}).get("causes") or ()}
     except (ValueError, AttributeError):
         reason, message = "", body[:500].decode(errors="replace")
+        causes = set()
     match status, reason:
+        case 403, _ if "NamespaceTerminating" in causes:
+            return NamespaceTerminating(status, reason, message, call)
         case 409, "AlreadyExists":
             return AlreadyExists(status, reason, message, call)
         case 409, _:

@@ -27,7 +27,13 @@ from policy_operator.deployment.reconcile import reconcile as reconcile_deployme
 from policy_operator.events import EventRecorder
 from policy_operator.handlers import WATCHED, Intake, kopf_settings, registry, watch_selector
 from policy_operator.health import Health
-from policy_operator.kube import ApiError, Kube, NotFound, load_configuration
+from policy_operator.kube import (
+    ApiError,
+    Kube,
+    NamespaceTerminating,
+    NotFound,
+    load_configuration,
+)
 from policy_operator.leader import Election
 from policy_operator.progress import ProgressStore
 from policy_operator.prometheus import Monitor
@@ -141,9 +147,13 @@ class Operator:
         await self._stop.wait()
 
     async def _reconcile(self, key: Key) -> datetime | None:
-        if key.kind == TRAINING:
-            return await reconcile_training(key, self._ctx, utcnow())
-        return await reconcile_deployment(key, self._ctx, utcnow())
+        try:
+            if key.kind == TRAINING:
+                return await reconcile_training(key, self._ctx, utcnow())
+            return await reconcile_deployment(key, self._ctx, utcnow())
+        except NamespaceTerminating:
+            log.info("left alone: its namespace is being deleted")
+            return None
 
     def _add_all(self) -> None:
         for kind in (TRAINING, DEPLOYMENT):

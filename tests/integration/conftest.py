@@ -91,34 +91,44 @@ def kubelet(api: Api, namespace: str) -> Kubelet:
 
 
 @pytest.fixture(scope="session")
-def start_operator(
+def make_operator(
     control_plane: ControlPlane,
     prometheus: PlayedPrometheus,
     tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., OperatorProcess]:
+    """Make operators, not started yet: `make_operator(namespace, **env)`."""
+
+    def make(namespace: str, **env: str) -> OperatorProcess:
+        folder = tmp_path_factory.mktemp("operator")
+        full = {"POLICYOPS_PROMETHEUS_URL": prometheus.url, **env}
+        return OperatorProcess(control_plane.kubeconfig, namespace, folder, full)
+
+    return make
+
+
+@pytest.fixture
+def start_operator(
+    make_operator: Callable[..., OperatorProcess],
 ) -> Iterator[Callable[..., OperatorProcess]]:
-    """Start operators: `start_operator(namespace, kubeconfig, **env)`; all end at the end."""
+    """Start operators of the test's own: `start_operator(namespace, **env)`; they end with it."""
     started: list[OperatorProcess] = []
 
-    def start(namespace: str, kubeconfig: Path | None = None, **env: str) -> OperatorProcess:
-        process = OperatorProcess(
-            kubeconfig or control_plane.kubeconfig,
-            namespace,
-            tmp_path_factory.mktemp("operator"),
-            {"POLICYOPS_PROMETHEUS_URL": prometheus.url, **env},
-        )
+    def start(namespace: str, **env: str) -> OperatorProcess:
+        process = make_operator(namespace, **env)
         started.append(process)
         process.start()
         return process
 
     yield start
     for process in started:
-        process.stop()
+        process.kill()
 
 
 @pytest.fixture(scope="module")
-def operator(api: Api, start_operator: Callable[..., OperatorProcess]) -> Iterator[OperatorProcess]:
+def operator(api: Api, make_operator: Callable[..., OperatorProcess]) -> Iterator[OperatorProcess]:
     """An operator for the tests of one module; it looks after all namespaces."""
-    process = start_operator(new_namespace(api, "operator"))
+    process = make_operator(new_namespace(api, "operator"))
+    process.start()
     process.wait_ready()
     yield process
     process.stop()

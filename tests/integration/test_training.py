@@ -387,6 +387,17 @@ def test_deletion_while_it_runs_leaves_nothing(
         until(f"no {kind} left", lambda kind=kind: api.list(kind, namespace) == [])
 
 
+def test_a_namespace_that_is_deleted_is_left_alone(
+    api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj], node: PlayedNode
+) -> None:
+    """Its Jobs vanish one by one; none of them may be made again, nor be complained about."""
+    api.create(training(namespace))
+    kubelet.run("forge-0")
+    status("Training")
+    api.delete("Namespace", None, namespace)
+    api.gone("Namespace", None, namespace)
+
+
 def test_a_template_that_the_api_server_refuses_is_a_bad_config(
     api: Api, namespace: str, status: Callable[..., Obj]
 ) -> None:

@@ -23,7 +23,7 @@ from policy_api.v1alpha1.version import PolicyVersionStatus
 
 from policy_operator.cache import Obj
 from policy_operator.context import Context
-from policy_operator.kube import AlreadyExists, ApiError, NotFound
+from policy_operator.kube import AlreadyExists, ApiError, NamespaceTerminating, NotFound
 from policy_operator.queue import Key
 from policy_operator.training import build
 from policy_operator.training.decide import decide
@@ -169,6 +169,8 @@ async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:
                 "waiting for it to be deleted"
             )
             raise Refused(Refusal(message, final=False)) from None
+    except NamespaceTerminating:
+        raise
     except ApiError as error:
         if error.status in _INVALID:
             message = f"the API server refuses {manifest['kind']}: {error.message}"
