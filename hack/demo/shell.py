@@ -160,8 +160,8 @@ class Kubectl:
             yield lines
         finally:
             process.kill()
-            process.wait()
             reader.join()
+            process.communicate()  # closes the pipe
 
     @contextmanager
     def following(self, *arguments: str) -> Iterator[None]:
@@ -186,8 +186,8 @@ class Kubectl:
             yield
         finally:
             process.kill()
-            process.wait()
             reader.join()
+            process.communicate()  # closes the pipe
 
 
 def condition(obj: Object, kind: str) -> Object | None:
