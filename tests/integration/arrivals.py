@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import httpx
-from integration.client import Api, Obj
+from integration.client import Api, Obj, Refused
 
 WATCH_SECONDS = 600
 
@@ -15,19 +15,24 @@ class Arrivals:
 
     def __init__(self, api: Api, kind: str, wanted: Callable[[Obj], bool]) -> None:
         self.seen: dict[tuple[str, str], float] = {}
+        self.interruptions: list[str] = []
         self._api, self._kind, self._wanted = api, kind, wanted
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def _follow(self) -> None:
-        try:
-            for event, obj in self._api.watch(self._kind, WATCH_SECONDS):
-                if event != "DELETED" and self._wanted(obj):
-                    meta = obj["metadata"]
-                    now = time.perf_counter()
-                    self.seen.setdefault((meta["namespace"], meta["name"]), now)
-        except (httpx.HTTPError, OSError):
-            return  # the client was closed: the benchmark is over
+        while not self._api.closed:
+            try:
+                self._watch()
+            except (httpx.HTTPError, OSError, Refused) as error:
+                self.interruptions.append(repr(error))
+
+    def _watch(self) -> None:
+        for event, obj in self._api.watch(self._kind, WATCH_SECONDS):
+            if event != "DELETED" and self._wanted(obj):
+                meta = obj["metadata"]
+                now = time.perf_counter()
+                self.seen.setdefault((meta["namespace"], meta["name"]), now)
 
     def of(self, namespace: str) -> dict[str, float]:
         """Return the times by name in one namespace."""

@@ -114,6 +114,7 @@ class Api:
             pair.flush()
             self.tls.load_cert_chain(pair.name)
         self._streams: set[socket.socket] = set()
+        self.closed = False
         self._mine = threading.local()
         self._clients: list[httpx.Client] = []
 
@@ -130,6 +131,7 @@ class Api:
 
     def close(self) -> None:
         """Close the connections; watches that other threads read end at once."""
+        self.closed = True
         for stream in list(self._streams):
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
@@ -211,7 +213,11 @@ class Api:
         until(f"{kind} {name} is gone", lambda: self.find(kind, namespace, name) is None)
 
     def watch(self, kind: str, seconds: float, labels: str = "") -> Iterator[tuple[str, Obj]]:
-        """Yield (type, object) of all namespaces, existing ones first, for some seconds."""
+        """Yield (type, object) of all namespaces, existing ones first, for some seconds.
+
+        Raises:
+            Refused: the API server ends it; beginning anew is all that can be done.
+        """
         params: dict[str, Any] = {
             "watch": "true",
             "timeoutSeconds": int(seconds),
@@ -223,11 +229,15 @@ class Api:
             params["labelSelector"] = labels
         path = self.path(kind, None)
         with self.http.stream("GET", path, params=params, timeout=seconds + 30) as answer:
+            if answer.status_code >= 400:
+                raise Refused(answer.status_code, answer.read().decode())
             stream = answer.extensions["network_stream"].get_extra_info("socket")
             self._streams.add(stream)
             try:
                 for line in answer.iter_lines():
                     event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise Refused(event["object"]["code"], event["object"]["message"])
                     if event["type"] != "BOOKMARK":
                         yield event["type"], event["object"]
             finally:

@@ -229,10 +229,10 @@ class PlayedNode:
                         return
                     if event in ("ADDED", "MODIFIED"):
                         self._guarded(handle, obj)
-            except (httpx.HTTPError, OSError) as error:
-                if self._stop.wait(0.2):
+            except (httpx.HTTPError, OSError, Refused):
+                # Cut off, e.g. as too slow a reader: begin anew, with all that exists.
+                if self._stop.wait(0.1):
                     return
-                self.errors.append(f"{kind}: {error!r}")
 
     def _guarded(self, handle: Callable[[Obj], None], obj: Obj) -> None:
         try:

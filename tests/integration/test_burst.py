@@ -41,7 +41,7 @@ def test_every_training_gets_exactly_one_job(
             what,
             lambda arrivals=arrivals: len(arrivals.of(namespace)) >= COUNT,
             seconds=120,
-            show=lambda arrivals=arrivals: len(arrivals.of(namespace)),
+            show=lambda arrivals=arrivals: (len(arrivals.of(namespace)), arrivals.interruptions),
         )
     record_property("seconds", round(max(jobs.of(namespace).values()) - began, 1))
     record_property("rss_mib", round(operator.rss()))
