@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
         if signalled is not None and rank == 1:
             request = SignalledAt(signalled)
             signal.signal(signal.SIGTERM, request._on_signal)
-        wanted = config(folder, uid, compute=COMPUTE, **changes)
+        wanted = config(folder, uid, **{"compute": COMPUTE, **changes})
         try:
             report = execute(wanted, process, request)
         except PreemptedError as error:
@@ -71,6 +71,7 @@ def main(folder: Path) -> None:
     run("grpo-whole", "grpo-whole", **grpo(base))
     run("grpo-stopped", "grpo-parts", signalled=3, **grpo(base))
     run("grpo-resumed", "grpo-parts", **grpo(base))
+    run("sft-zero3", "sft-zero3", compute={**COMPUTE, "deepspeed": {"stage": 3}})
     if rank == 0:
         (folder / "reports.json").write_text(json.dumps(reports))
     processes.wait_for_all(process)

@@ -56,6 +56,14 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_exactly(
     assert whole.metrics == rest.metrics
 
 
+def test_zero3_trains_the_same_and_rank_0_evaluates_alone(ended):
+    _, reports = ended
+    whole, zero3 = (
+        {m.name: m.value for m in reports[name].metrics} for name in ("sft-whole", "sft-zero3")
+    )
+    assert zero3 == pytest.approx(whole, rel=0.05)
+
+
 def test_a_pod_that_is_told_to_stop_saves_exits_75_and_its_next_attempt_ends_the_run(tmp_path):
     """The whole chain: supervisor, torchrun, two ranks, SIGTERM to PID 1 alone."""
     compute = {"processesPerNode": 2, "deepspeed": {"stage": 2}}

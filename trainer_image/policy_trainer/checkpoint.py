@@ -21,6 +21,7 @@ from typing import Any, Self
 from policy_api.run import RunConfig
 from transformers import PrinterCallback, TrainerCallback
 from transformers.integrations import KubeflowCallback
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from policy_trainer import process as processes
 from policy_trainer import storage
@@ -170,4 +171,5 @@ def fit(trainer: Any, saver: Saver, checkpoints: Checkpoints, stop: StopRequest)
     weights = state_folder() / "weights"
     trainer.save_model(str(weights))  # all processes: ZeRO-3 gathers the weights
     processes.wait_for_all(process)
+    unset_hf_deepspeed_config()  # else ZeRO-3 would spread the models that rank 0 alone evaluates
     return Fitted(weights, step, resumed_from)

@@ -88,8 +88,9 @@ def attempt(stop: StopRequest) -> TrainingReport:
 
         process = processes.join(run)
         report = execute(run, process, stop)
-        processes.wait_for_all(process)  # rank 0 has written: now all have succeeded
-        if report.outcome is Outcome.COMPLETED:
+        # The other ranks do not wait for rank 0's evaluation: it may take longer than a collective
+        # may, and their pods' work is done.
+        if process.first:
             from policy_trainer.checkpoint import Checkpoints  # noqa: PLC0415 - see execute
 
             Checkpoints.open(run, process).forget()
