@@ -23,6 +23,7 @@ class PlayedPrometheus:
     def __init__(self, api: Api) -> None:
         self.api = api
         self._unloaded: set[str] = set()
+        self._files: dict[str, Obj] = {}
         self._firing: dict[tuple[str, str], Obj] = {}
         played = self
 
@@ -91,6 +92,12 @@ class PlayedPrometheus:
         """Let it end."""
         self._firing.pop((namespace, alert), None)
 
+    def _parsed(self, text: str) -> Obj:
+        """Return the rules of a file; a hundred files at each poll would stop this process."""
+        if text not in self._files:
+            self._files[text] = yaml.safe_load(text)
+        return self._files[text]
+
     def alerts(self) -> Obj:
         """Return the data of /api/v1/alerts."""
         return {"alerts": list(self._firing.values())}
@@ -99,7 +106,7 @@ class PlayedPrometheus:
         """Return the data of /api/v1/rules."""
         texts: list[Obj] = []
         for config_map in self.api.list("ConfigMap", labels=f"{LABEL_RULES}=true"):
-            texts += [yaml.safe_load(text) for text in config_map["data"].values()]
+            texts += [self._parsed(text) for text in config_map["data"].values()]
         try:
             texts += [rule["spec"] for rule in self.api.list("PrometheusRule")]
         except Refused as refused:  # its API is not installed
