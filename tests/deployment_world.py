@@ -97,7 +97,7 @@ class World:
             kube=self,
             monitor=self,
             events=self,
-            queue=SimpleNamespace(add_at=lambda key, when: None),
+            queue=SimpleNamespace(add_at=lambda key, when: None, forget=lambda key: None),
             settings=SimpleNamespace(server_image="policyops/server:dev"),
         )
         for version in self.versions:

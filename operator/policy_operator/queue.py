@@ -3,6 +3,9 @@
 A key that is added many times is reconciled once; a key that is added while it is being
 reconciled is reconciled once more; different keys run side by side; a failed one is tried again
 after a growing delay. It holds no state worth keeping: after a restart every key is added again.
+
+Keys that were never reconciled go before others, so that in a burst of new objects each gets its
+first child before any gets its trimmings; every fourth turn is the others', so that none starves.
 """
 
 import asyncio
@@ -25,6 +28,7 @@ Reconcile = Callable[["Key"], Awaitable[datetime | None]]
 # permission, a broken webhook of others) is not worth more than a call a minute.
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 60.0
+_KNOWN_EVERY = 4  # turns: of so many, one is a known key's while new ones wait
 
 
 @dataclass(frozen=True, order=True)
@@ -55,7 +59,10 @@ class Queue:
 
     def __init__(self, now: Callable[[], datetime] = utcnow) -> None:
         self._now = now
-        self._ready: OrderedDict[Key, None] = OrderedDict()
+        self._new: OrderedDict[Key, None] = OrderedDict()
+        self._known: OrderedDict[Key, None] = OrderedDict()
+        self._seen: set[Key] = set()
+        self._turn = 0
         self._running: set[Key] = set()
         self._again: set[Key] = set()  # added while running
         self._timers: dict[Key, tuple[datetime, asyncio.TimerHandle]] = {}
@@ -63,16 +70,31 @@ class Queue:
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._new) + len(self._known)
 
     def add(self, key: Key) -> None:
         """Reconcile the key as soon as a worker is free."""
         if key in self._running:
             self._again.add(key)
-        elif key not in self._ready:
-            self._ready[key] = None
-            metrics.QUEUE_DEPTH.set(len(self._ready))
+            return
+        lane = self._known if key in self._seen else self._new
+        if key not in lane:
+            lane[key] = None
+            metrics.QUEUE_DEPTH.set(len(self))
             self._wake.set()
+
+    def forget(self, key: Key) -> None:
+        """The object is gone: one of the same name would be a new one."""
+        self._seen.discard(key)
+
+    def _next(self) -> Key:
+        """Take the key whose turn it is."""
+        self._turn += 1
+        new = bool(self._new) and (not self._known or self._turn % _KNOWN_EVERY != 0)
+        key, _ = (self._new if new else self._known).popitem(last=False)
+        self._seen.add(key)
+        metrics.QUEUE_DEPTH.set(len(self))
+        return key
 
     def add_at(self, key: Key, when: datetime) -> None:
         """Reconcile the key at a time; the earliest of several wins, a past one means now."""
@@ -100,12 +122,10 @@ class Queue:
 
     async def _work(self, reconcile: Reconcile) -> None:
         while True:
-            while not self._ready:
+            while not len(self):
                 self._wake.clear()
                 await self._wake.wait()
-            key, _ = self._ready.popitem(last=False)
-            metrics.QUEUE_DEPTH.set(len(self._ready))
-            await self._one(key, reconcile)
+            await self._one(self._next(), reconcile)
 
     async def _one(self, key: Key, reconcile: Reconcile) -> None:
         # The reconcile computes the next check afresh, so an older timer is void.

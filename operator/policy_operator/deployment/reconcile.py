@@ -68,6 +68,7 @@ async def reconcile(
         obj = ctx.cache.get(KIND, key.namespace, key.name)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             await _forget(key, ctx, now)
+            ctx.queue.forget(key)
             return None
         return await _reconcile(obj, ctx, now, signals, returned)
 

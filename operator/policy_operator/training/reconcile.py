@@ -76,6 +76,7 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
         obj = ctx.cache.get(key.kind, key.namespace, key.name)
         if obj is None:
             ctx.progress.forget(key.namespace, key.name)
+            ctx.queue.forget(key)
             return None
         training = Training.parse(obj)
         observed, reserved = await observe(ctx, training)

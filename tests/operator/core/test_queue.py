@@ -203,3 +203,54 @@ def test_whatever_is_added_is_reconciled_after_it_was_added(adds):
         assert not any(fails.values())
 
     play(story)
+
+
+def test_new_keys_go_first_and_known_ones_do_not_starve():
+    async def story(loop: Loop) -> None:
+        seen = []
+
+        async def reconcile(key):
+            seen.append(key.name)
+
+        queue = Queue(loop.now)
+        known = [Key("PolicyTraining", "ml", f"known-{n}") for n in range(3)]
+        async with working(queue, reconcile, workers=1):
+            for key in known:
+                queue.add(key)
+            await asyncio.sleep(1)
+            seen.clear()
+            for key in known:
+                queue.add(key)
+            for n in range(7):
+                queue.add(Key("PolicyTraining", "ml", f"new-{n}"))
+            await asyncio.sleep(1)
+        assert sorted(seen) == sorted([*(k.name for k in known), *(f"new-{n}" for n in range(7))])
+        assert [n for n in seen if n.startswith("new")] == [f"new-{n}" for n in range(7)]
+        assert seen.index("known-0") < 4
+        assert seen.index("known-1") < 8
+        assert seen[0].startswith("new") or seen[1].startswith("new")
+
+    play(story)
+
+
+def test_a_forgotten_key_is_new_again():
+    async def story(loop: Loop) -> None:
+        seen = []
+
+        async def reconcile(key):
+            seen.append(key)
+            if key == A:
+                queue.forget(key)
+
+        queue = Queue(loop.now)
+        async with working(queue, reconcile, workers=1):
+            queue.add(A)
+            queue.add(B)
+            await asyncio.sleep(1)
+            seen.clear()
+            queue.add(B)
+            queue.add(A)
+            await asyncio.sleep(1)
+        assert seen == [A, B]
+
+    play(story)
