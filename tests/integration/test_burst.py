@@ -48,7 +48,9 @@ def test_every_training_gets_exactly_one_job(
     made = api.list("Job", namespace)
     assert sorted(j["metadata"]["name"] for j in made) == [f"{name}-0" for name in names]
     numbers = sorted(int(j["metadata"]["labels"]["policyops.dev/version"]) for j in made)
-    assert numbers == list(range(1, COUNT + 1))
+    assert len(set(numbers)) == COUNT
+    if not kill:  # a number whose Job was not made when the operator died is left out
+        assert numbers == list(range(1, COUNT + 1))
     configs = {o["metadata"]["name"] for o in api.list("ConfigMap", namespace)}
     assert {f"{name}-0" for name in names} <= configs
     operator.stop()
