@@ -74,9 +74,12 @@ TOOLS: tuple[Tool, ...] = (
         tags="remove_all_sd,enable_kubernetes_sd",
     ),
     Tool("pause", "pause", "."),
+    Tool("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
 )
 NAMES: tuple[str, ...] = tuple(tool.name for tool in TOOLS)
 CONTROL_PLANE: tuple[str, ...] = NAMES[:4]
+S3_SERVER = "versitygw"
+NODE: tuple[str, ...] = tuple(name for name in NAMES if name != S3_SERVER)  # what a node needs
 
 
 def source(tool_set: str) -> Path:

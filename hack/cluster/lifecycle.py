@@ -73,7 +73,7 @@ def _up_bare(*, with_images: bool) -> None:
         binaries.ensure(binaries.CONTROL_PLANE)
         plane = node.start_control_plane()
         components = pool.submit(_provide_components, store)
-        binaries.ensure()
+        binaries.ensure(binaries.NODE)
         store.result()
         node.make_volumes(list(addons.STATIC_VOLUMES))
         node.start_node(plane)

@@ -10,26 +10,13 @@ from policy_api.artifact import PolicyManifest
 from policy_api.report import Outcome, parse_progress
 from policy_trainer import run as runs
 from policy_trainer import stop
-from trainer.worlds import config, grpo, sha256, write_rows
+from trainer.worlds import StopAt, config, grpo, sha256, write_rows
 
 pytestmark = [
     pytest.mark.trainer,
     pytest.mark.filterwarnings("ignore"),  # the libraries' own
     pytest.mark.timeout(300),
 ]
-
-
-class StopAt(stop.StopRequest):
-    """Asks to stop at its n-th look: one before training, then one at the end of every step."""
-
-    def __init__(self, look):
-        super().__init__()
-        self._left = look
-
-    @property
-    def made(self):
-        self._left -= 1
-        return self._left <= 0
 
 
 @pytest.fixture

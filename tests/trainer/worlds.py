@@ -6,9 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from policy_api.run import RunConfig
+from policy_trainer.stop import StopRequest
 
 SCHEMA = {"patterns": ["Score: [0-9]+"], "maxLength": 320}
 SCRATCH = {"hiddenSize": 32, "layers": 1, "heads": 2, "vocabSize": 300, "maxLength": 256}
+
+
+class StopAt(StopRequest):
+    """Asks to stop at its n-th look: one before training, then one at the end of every step."""
+
+    def __init__(self, look: int) -> None:
+        super().__init__()
+        self._left = look
+
+    @property
+    def made(self) -> bool:
+        """Whether it is time."""
+        self._left -= 1
+        return self._left <= 0
 
 
 def write_rows(file: Path, count: int = 48) -> Path:
