@@ -17,7 +17,7 @@ demo: ## The whole story on a real cluster: train, gate, canary, promote, roll b
 	@python3 hack/demo/demo.py
 
 .PHONY: test
-test: test-unit test-trainer test-integration test-e2e ## Everything that this machine can run.
+test: tools test-unit test-trainer test-integration test-e2e ## Everything that this machine can run.
 
 .PHONY: setup
 setup: ## Make the development environment.
