@@ -2,8 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore = (
-    []
-    if find_spec("torch")
-    else ["test_ranks.py", "test_runs.py", "test_s3.py"]
-)
+collect_ignore = [] if find_spec("torch") else ["test_ranks.py", "test_runs.py", "test_s3.py"]
