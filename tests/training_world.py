@@ -16,7 +16,6 @@ from policy_operator.training.types import (
     CompleteAttempt,
     Decision,
     DeleteTraining,
-    NoBase,
     Observed,
     RecordVersion,
     StartAttempt,
@@ -151,7 +150,7 @@ class Cluster:
     jobs: dict[int, dict] = field(default_factory=dict)
     pods: dict[int, list[dict]] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
-    base: object = field(default_factory=NoBase)
+    dependencies: dict[str, object] = field(default_factory=dict)
     version: VersionRecord | None = None
     progress: object = None
     refusal: object = None
@@ -170,7 +169,7 @@ class Cluster:
         )
         return Observed(
             attempts=views,
-            base=self.base,
+            dependencies=self.dependencies,
             version=self.version,
             progress=self.progress,
             refusal=self.refusal,

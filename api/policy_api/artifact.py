@@ -1,15 +1,25 @@
 """policy.json: the manifest that makes a folder an artifact."""
 
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel, Metric, Time
-from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict, Recipe
+from policy_api.v1alpha1.recipes.common import Recipe
+from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict
 
 MANIFEST = "policy.json"
 CLAIM = ".claim.json"
 SCHEMA_VERSION = 1
+
+
+class Kind(StrEnum):
+    """What an artifact is, and so how it is loaded."""
+
+    CAUSAL_LM = "CausalLM"  # transformers, safetensors
+    REWARD_MODEL = "RewardModel"  # transformers with one output, safetensors
+    PLAN_PREFERENCE = "PlanPreference"  # preference_model.json
 
 
 class ManifestFile(ApiModel):
@@ -50,6 +60,12 @@ class ParentArtifact(ApiModel):
     sha256: str = Field(pattern=SHA256, description="Checksum of its policy.json.")
 
 
+class NamedArtifact(ParentArtifact):
+    """A version that took part in a role."""
+
+    name: str = Field(description="Its role: `reward` or `version:<N>`.")
+
+
 class PolicyManifest(ApiModel):
     """policy.json, written last and atomically: a folder without it is no artifact."""
 
@@ -70,7 +86,13 @@ class PolicyManifest(ApiModel):
     exit_criteria: tuple[CriterionVerdict, ...] = Field(description="Verdicts.")
     packages: dict[str, str] = Field(description="Versions of the packages that trained it.")
     trainer_image: str | None = Field(default=None, description="Image that trained it.")
-    kind: str = Field(default="CausalLM", description="What the server loads it as.")
+    kind: Kind = Field(default=Kind.CAUSAL_LM, description="What the server loads it as.")
+    references: tuple[NamedArtifact, ...] = Field(
+        default=(), description="Other versions' models that took part."
+    )
+    stopped_early: str | None = Field(
+        default=None, description="The rule of stopEarly that ended it, as a sentence."
+    )
     answer_schema: AnswerSchema = Field(
         default_factory=AnswerSchema, description="What a valid answer looks like."
     )

@@ -102,8 +102,11 @@ class Metric(ApiModel):
 
     name: str = Field(min_length=1, max_length=63, description="Name of the metric, snake_case.")
     value: float = Field(description="The observed value.")
-    low: float | None = Field(default=None, description="Lower end of the 95 % interval.")
-    high: float | None = Field(default=None, description="Upper end of the 95 % interval.")
+    low: float | None = Field(default=None, description="Lower end of the interval.")
+    high: float | None = Field(default=None, description="Upper end of the interval.")
+    confidence: float | None = Field(
+        default=None, gt=0, lt=1, description="Confidence of the interval; unset: 0.95."
+    )
     step: int | None = Field(default=None, ge=0, description="Training step of the observation.")
 
 

@@ -1,43 +1,84 @@
 """Judge exit criteria against reported metrics: the same function in operator and trainer."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from policy_api.base import Metric
 from policy_api.v1alpha1.training import CriterionVerdict, ExitCriterion
 
+CONFIDENCE = 0.95  # of an interval that does not say otherwise
+BEST_BASELINE = "best-baseline"
+
+
+def metric_name(criterion: ExitCriterion) -> str:
+    """Return the name under which the trainer reports what the criterion judges.
+
+    A difference to something has a name of its own: `nrr` against `best-baseline` is
+    `nrr_vs_best_baseline`, against `version:3` it is `nrr_vs_version_3`.
+    """
+    return versus(criterion.metric, criterion.against) if criterion.against else criterion.metric
+
+
+def versus(metric: str, against: str) -> str:
+    """Return the name of the difference of a metric to a baseline or a version."""
+    return f"{metric}_vs_{re.sub(r'[^a-z0-9]+', '_', against.lower())}"
+
+
+def confidences(criteria: Sequence[ExitCriterion]) -> dict[str, float]:
+    """Return the confidence that each judged metric's interval shall have, by its name."""
+    return {metric_name(c): c.confidence for c in criteria}
+
 
 def wanted(criterion: ExitCriterion) -> str:
-    """Say in words what the criterion asks for: `>= 0.15`, `<= 2.5` or `0.1 … 0.9`."""
+    """Say in words what is asked for: `>= 0.15`, `0.1 … 0.9` or `>= 0.08, 95 % interval > 0`."""
+    parts = []
     if criterion.min is not None and criterion.max is not None:
-        return f"{criterion.min:g} … {criterion.max:g}"
-    if criterion.min is not None:
-        return f">= {criterion.min:g}"
-    return f"<= {criterion.max:g}"
+        parts.append(f"{criterion.min:g} … {criterion.max:g}")
+    elif criterion.min is not None:
+        parts.append(f">= {criterion.min:g}")
+    elif criterion.max is not None:
+        parts.append(f"<= {criterion.max:g}")
+    ends = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", criterion.lower_bound), ("<", criterion.upper_bound))
+        if bound is not None
+    ]
+    if ends:
+        parts.append(f"{100 * criterion.confidence:g} % interval {' and '.join(ends)}")
+    return ", ".join(parts)
+
+
+def _out_of_interval(criterion: ExitCriterion, metric: Metric) -> str | None:
+    """Say why the metric's interval does not meet the criterion; None when it does."""
+    if criterion.lower_bound is None and criterion.upper_bound is None:
+        return None
+    if metric.low is None or metric.high is None:
+        return "the trainer reported no interval"
+    found = metric.confidence if metric.confidence is not None else CONFIDENCE
+    if not math.isclose(found, criterion.confidence):
+        return f"the trainer reported a {100 * found:g} % interval"
+    above = criterion.lower_bound is None or metric.low > criterion.lower_bound
+    below = criterion.upper_bound is None or metric.high < criterion.upper_bound
+    return None if above and below else f"the interval is {metric.low:.4g} … {metric.high:.4g}"
 
 
 def judge(criterion: ExitCriterion, metrics: Mapping[str, Metric]) -> CriterionVerdict:
     """Judge one criterion; a metric that is missing or not a number is not met, and says so."""
-    metric = metrics.get(criterion.metric)
+    name = metric_name(criterion)
+    verdict = CriterionVerdict(metric=name, met=False, wanted=wanted(criterion))
+    metric = metrics.get(name)
     if metric is None:
-        return CriterionVerdict(
-            metric=criterion.metric,
-            met=False,
-            wanted=wanted(criterion),
-            message=f"the trainer reported no metric {criterion.metric!r}",
-        )
+        message = f"the trainer reported no metric {name!r}"
+        return verdict.model_copy(update={"message": message})
     if not math.isfinite(metric.value):
-        return CriterionVerdict(
-            metric=criterion.metric,
-            met=False,
-            wanted=wanted(criterion),
-            message=f"the trainer reported {metric.value}",
-        )
-    met = (criterion.min is None or metric.value >= criterion.min) and (
+        return verdict.model_copy(update={"message": f"the trainer reported {metric.value}"})
+    inside = (criterion.min is None or metric.value >= criterion.min) and (
         criterion.max is None or metric.value <= criterion.max
     )
-    return CriterionVerdict(
-        metric=criterion.metric, met=met, observed=metric.value, wanted=wanted(criterion)
+    why = _out_of_interval(criterion, metric)
+    return verdict.model_copy(
+        update={"met": inside and why is None, "observed": metric.value, "message": why or ""}
     )
 
 
@@ -54,10 +95,11 @@ def summary(verdicts: Sequence[CriterionVerdict]) -> str:
     unmet = [v for v in verdicts if not v.met]
     if not unmet:
         return f"all {len(verdicts)} exit criteria met" if verdicts else "no exit criteria set"
-    parts = (
-        f"{v.metric} is {v.observed:.4g}, wanted {v.wanted}"
-        if v.observed is not None
-        else f"{v.metric}: {v.message}, wanted {v.wanted}"
-        for v in unmet
-    )
-    return "; ".join(parts)
+    return "; ".join(map(_unmet, unmet))
+
+
+def _unmet(verdict: CriterionVerdict) -> str:
+    if verdict.observed is None:
+        return f"{verdict.metric}: {verdict.message}, wanted {verdict.wanted}"
+    why = f" ({verdict.message})" if verdict.message else ""
+    return f"{verdict.metric} is {verdict.observed:.4g}{why}, wanted {verdict.wanted}"

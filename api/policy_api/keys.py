@@ -28,6 +28,8 @@ ANNOTATION_ROLLBACK: Final = f"{GROUP}/rollback"  # on the HTTPRoute: why its we
 
 # Annotation on a training's Job: name of the PolicyVersion that it starts from.
 ANNOTATION_BASE: Final = f"{GROUP}/base-version"
+# …and of those that take part in it, by role: `reward=rm-v3,version:2=review-forge-v2`.
+ANNOTATION_REFERENCES: Final = f"{GROUP}/reference-versions"
 
 # Labels on a rendered alert, which Alertmanager sends back.
 ALERT_LABEL_NAMESPACE: Final = "policyops_namespace"
@@ -43,6 +45,7 @@ COND_SUCCEEDED: Final = "Succeeded"
 
 # Reasons of a PolicyTraining's conditions, in the order of its life; `status.state` is one of them.
 REASON_WAITING_FOR_BASE: Final = "WaitingForBase"
+REASON_WAITING_FOR_REFERENCE: Final = "WaitingForReference"
 REASON_STARTING: Final = "Starting"
 REASON_UNSCHEDULABLE: Final = "Unschedulable"
 REASON_IMAGE_NOT_FOUND: Final = "ImageNotFound"
@@ -55,7 +58,9 @@ REASON_SUSPENDED: Final = "Suspended"
 REASON_RESUMED: Final = "Resumed"
 REASON_SUCCEEDED: Final = "Succeeded"
 REASON_EXIT_CRITERIA_UNMET: Final = "ExitCriteriaUnmet"
+REASON_KEPT: Final = "Kept"  # unmet exit criteria, and onUnmet is Keep
 REASON_BASE_FAILED: Final = "BaseFailed"
+REASON_REFERENCE_FAILED: Final = "ReferenceFailed"
 REASON_DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 REASON_VERSION_CONFLICT: Final = "VersionConflict"
 REASON_EXIT_CRITERIA_MET: Final = "ExitCriteriaMet"  # of a PolicyVersion's Accepted

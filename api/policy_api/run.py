@@ -3,16 +3,14 @@
 from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel
+from policy_api.v1alpha1.inputs import Adapter, Scratch, Split
+from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.training import (
-    GRPO,
-    SFT,
-    Adapter,
     AnswerSchema,
     Checkpoints,
     Compute,
     ExitCriterion,
-    Recipe,
-    Scratch,
+    StopRule,
 )
 
 
@@ -24,6 +22,7 @@ class RunInput(ApiModel):
     path: str = Field(description="A local path, or an s3:// URL for fsspec.")
     sha256: str | None = Field(default=None, pattern=SHA256, description="Wanted checksum.")
     max_rows: int | None = Field(default=None, ge=1, description="Take at most this many rows.")
+    split: Split | None = Field(default=None, description="Parts that are held out.")
 
 
 class BaseArtifact(ApiModel):
@@ -36,8 +35,15 @@ class BaseArtifact(ApiModel):
     version: int = Field(ge=1, description="Its number.")
 
 
+class RunReference(ApiModel):
+    """Another version's artifact that takes part, in a role."""
+
+    name: str = Field(description="`reward` or `version:<N>`.")
+    artifact: BaseArtifact = Field(description="Where it is.")
+
+
 class RunBase(ApiModel):
-    """What training starts from: exactly one is set."""
+    """What training starts from: one is set, or none for a recipe that needs no base."""
 
     model: str | None = Field(default=None, description="Model hub id or path.")
     artifact: BaseArtifact | None = Field(default=None, description="Another version's artifact.")
@@ -59,7 +65,7 @@ class RunTraining(ApiModel):
     uid: str = Field(description="Its uid.")
 
 
-class RunConfig(ApiModel):
+class RunConfig(RecipeBlocks):
     """Everything that a trainer pod needs to know, but its rank."""
 
     training: RunTraining = Field(description="The PolicyTraining.")
@@ -68,13 +74,14 @@ class RunConfig(ApiModel):
     min_version: int = Field(ge=1, description="First number that may be free.")
     tag: str | None = Field(default=None, description="Experiment label.")
     seed: int = Field(default=42, ge=0, description="Seed of everything that is random.")
-    recipe: Recipe = Field(description="How the policy is trained.")
-    sft: SFT | None = Field(default=None, description="Settings of recipe SFT.")
-    grpo: GRPO | None = Field(default=None, description="Settings of recipe GRPO.")
-    base: RunBase = Field(description="What training starts from.")
+    base: RunBase = Field(default_factory=RunBase, description="What training starts from.")
+    references: tuple[RunReference, ...] = Field(
+        default=(), description="Other versions' artifacts that take part."
+    )
     adapter: Adapter | None = Field(default=None, description="Train an adapter.")
     data: tuple[RunInput, ...] = Field(min_length=1, description="Named inputs.")
     exit_criteria: tuple[ExitCriterion, ...] = Field(default=(), description="Exit criteria.")
+    stop_early: tuple[StopRule, ...] = Field(default=(), description="When to end early.")
     answer_schema: AnswerSchema = Field(
         default_factory=AnswerSchema, description="Goes into the manifest."
     )
@@ -88,3 +95,7 @@ class RunConfig(ApiModel):
     def input(self, name: str) -> RunInput | None:
         """Return the data input of this name, or None."""
         return next((d for d in self.data if d.name == name), None)
+
+    def reference(self, name: str) -> BaseArtifact | None:
+        """Return the artifact that takes part in this role, or None."""
+        return next((r.artifact for r in self.references if r.name == name), None)

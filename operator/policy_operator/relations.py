@@ -16,13 +16,29 @@ def _names(kind: str, obj: Obj) -> Iterator[tuple[str, str]]:
     """Name what a training or a deployment depends on, as (kind or policy, name)."""
     spec = obj.get("spec") or {}
     if kind == TRAINING:
-        if ref := (spec.get("base") or {}).get("training"):
-            yield TRAINING, ref["name"]
+        yield from _needs(spec)
     elif kind == DEPLOYMENT:
         if ref := (spec.get("target") or {}).get("training"):
             yield TRAINING, ref["name"]
         if policy := spec.get("policy"):
             yield "policy", policy
+
+
+def _needs(spec: Obj) -> Iterator[tuple[str, str]]:
+    """Name the trainings, and the policies whose versions, a training needs."""
+    policy = spec.get("policy", "")
+    base = spec.get("base") or {}
+    if ref := base.get("training"):
+        yield TRAINING, ref["name"]
+    if "version" in base or any(
+        c.get("against", "").startswith("version:") for c in spec.get("exitCriteria") or ()
+    ):
+        yield "policy", policy
+    for reference in (spec.get("referenceModels") or {}).values():
+        if ref := reference.get("training"):
+            yield TRAINING, ref["name"]
+        if ref := reference.get("version"):
+            yield "policy", ref["policy"]
 
 
 class Relations:

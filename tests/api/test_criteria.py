@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_api.base import Metric
-from policy_api.criteria import evaluate, summary, wanted
+from policy_api.criteria import confidences, evaluate, summary, wanted
 from policy_api.v1alpha1.training import ExitCriterion
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -130,3 +130,57 @@ def test_judging_twice_changes_nothing(
     wanted_: list[ExitCriterion], reported: list[Metric]
 ) -> None:
     assert evaluate(wanted_, reported) == evaluate(wanted_, reported)
+
+
+def interval(low: float | None, high: float | None, level: float | None = None) -> Metric:
+    return Metric(name="win_rate_delta", value=0.1, low=low, high=high, confidence=level)
+
+
+@pytest.mark.parametrize(
+    ("metric", "fields", "met", "message"),
+    [
+        (interval(0.01, 0.2), {"lower_bound": 0}, True, ""),
+        (interval(0.0, 0.2), {"lower_bound": 0}, False, "the interval is 0 … 0.2"),
+        (interval(-0.1, 0.2), {"upper_bound": 0.3}, True, ""),
+        (interval(-0.1, 0.2), {"upper_bound": 0.2}, False, "the interval is -0.1 … 0.2"),
+        (interval(None, None), {"lower_bound": 0}, False, "the trainer reported no interval"),
+        (
+            interval(0.01, 0.2),
+            {"lower_bound": 0, "confidence": 0.9},
+            False,
+            "the trainer reported a 95 % interval",
+        ),
+        (interval(0.01, 0.2, 0.9), {"lower_bound": 0, "confidence": 0.9}, True, ""),
+        (interval(0.01, 0.2), {"lower_bound": 0, "min": 0.2}, False, ""),
+    ],
+)
+def test_an_interval_is_judged_by_its_ends_and_its_level(
+    metric: Metric, fields: dict[str, float], met: bool, message: str
+) -> None:
+    criterion = ExitCriterion(metric="win_rate_delta", **fields)
+    (verdict,) = evaluate([criterion], [metric])
+    assert (verdict.met, verdict.message, verdict.observed) == (met, message, 0.1)
+
+
+def test_what_is_wanted_of_an_interval_is_said_with_its_level() -> None:
+    criterion = ExitCriterion(metric="m", min=0.08, lower_bound=0, confidence=0.9)
+    assert wanted(criterion) == ">= 0.08, 90 % interval > 0"
+    (verdict,) = evaluate([criterion], [Metric(name="m", value=0.1)])
+    assert summary([verdict]) == (
+        "m is 0.1 (the trainer reported no interval), wanted >= 0.08, 90 % interval > 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("against", "name"),
+    [
+        ("", "nrr"),
+        ("best-baseline", "nrr_vs_best_baseline"),
+        ("version:12", "nrr_vs_version_12"),
+    ],
+)
+def test_a_difference_is_judged_by_a_metric_of_its_own(against: str, name: str) -> None:
+    criterion = ExitCriterion(metric="nrr", min=0.03, against=against)
+    (verdict,) = evaluate([criterion], [Metric(name=name, value=0.04)])
+    assert (verdict.metric, verdict.met) == (name, True)
+    assert confidences([criterion]) == {name: 0.95}

@@ -140,9 +140,9 @@ def test_explain_is_the_manual(control_plane: ControlPlane, api: Api) -> None:
     for line in (
         "policy\t<string> -required-",
         "recipe\t<string> -required-",
-        "enum: SFT, GRPO",
+        "enum: SFT, DPO, RewardModel, GRPO",
         "exitCriteria\t<[]Object>",
-        "All must be met, or the training ends with Succeeded=False.",
+        "All must be met, or the training ends as onUnmet says.",
     ):
         assert line in spec, spec
     assert "<no description>" not in spec

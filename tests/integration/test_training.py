@@ -313,6 +313,60 @@ def test_a_base_that_failed_fails_what_waits_for_it(
     assert jobs(api, namespace) == ["forge-sft-0"]
 
 
+def test_a_training_waits_for_every_model_that_takes_part(
+    api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
+) -> None:
+    """A base by version, a reward model by training, an earlier version to be judged against."""
+    api.create(
+        training(
+            namespace,
+            "forge-next",
+            base={"version": 1},
+            referenceModels={"reward": {"training": {"name": "rm"}}},
+            exitCriteria=[{"metric": "eval_loss", "max": 0, "against": "version:1"}],
+        )
+    )
+    message = condition({"status": status("WaitingForBase", "forge-next")}, "Running")["message"]
+    assert message == "waits for PolicyVersion forge-v1, which does not exist"
+    api.create(training(namespace, "forge-first"))
+    kubelet.run("forge-first-0")
+    kubelet.end("forge-first-0", 0, completed(1))
+    waiting = status("WaitingForReference", "forge-next")
+    message = condition({"status": waiting}, "Running")["message"]
+    assert message == "waits for PolicyTraining rm, which does not exist yet"
+    api.create(training(namespace, "rm", policy="rm"))
+    kubelet.run("rm-0")
+    kubelet.end("rm-0", 0, completed(1, policy="rm"))
+    config = run_config(api, namespace, "forge-next-0")
+    assert {r.name: (r.artifact.policy, r.artifact.version) for r in config.references} == {
+        "reward": ("rm", 1),
+        "version:1": ("forge", 1),
+    }
+    annotations = api.get("Job", namespace, "forge-next-0")["metadata"]["annotations"]
+    assert annotations["policyops.dev/base-version"] == "forge-v1"
+    assert annotations["policyops.dev/reference-versions"] == "reward=rm-v1,version:1=forge-v1"
+    # A later attempt takes the same versions, even when who made them is gone.
+    api.delete("PolicyTraining", namespace, "rm")
+    kubelet.end("forge-next-0", 75)
+    again = run_config(api, namespace, "forge-next-1")
+    assert again.references == config.references
+
+
+def test_unmet_criteria_may_be_kept_for_others_to_start_from(
+    api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
+) -> None:
+    api.create(training(namespace, "forge-sft", onUnmet="Keep"))
+    api.create(training(namespace, "forge-grpo", base={"training": {"name": "forge-sft"}}))
+    kubelet.run("forge-sft-0")
+    kubelet.end("forge-sft-0", 0, completed(1, eval_loss=9))
+    ended = status("Kept", "forge-sft")
+    assert condition({"status": ended}, "Succeeded")["status"] == "True"
+    record = api.get("PolicyVersion", namespace, "forge-v1")
+    assert condition(record, "Accepted")["status"] == "False"
+    kubelet.run("forge-grpo-0")
+    status("Training", "forge-grpo")
+
+
 def test_suspend_stops_after_a_checkpoint_and_resume_goes_on(
     api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
 ) -> None:

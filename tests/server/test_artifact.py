@@ -152,7 +152,7 @@ def test_a_file_that_may_carry_code_is_refused(tmp_path, name):
             {"version": 4},
             "policy.json is version 4 of review-forge, but version 3 of review-forge was wanted",
         ),
-        ({"kind": "Classifier"}, "policy.json has kind Classifier, this server serves CausalLM"),
+        ({"kind": "RewardModel"}, "policy.json has kind RewardModel, this server serves CausalLM"),
         (
             {"schemaVersion": 2},
             (

@@ -1,5 +1,27 @@
 """Tests of the trainer. Those that need torch are collected only where it is installed."""
 
+import json
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("torch") else ["test_ranks.py", "test_runs.py", "test_s3.py"]
+import pytest
+from policy_trainer import run as runs
+from policy_trainer import stop
+
+NEED_TORCH = ["test_intervals.py", "test_ranks.py", "test_runs.py", "test_s3.py"]
+
+collect_ignore = [] if find_spec("torch") else NEED_TORCH
+
+
+@pytest.fixture
+def attempt(monkeypatch, tmp_path):
+    """Run one attempt as a worker does, in this process: the libraries are imported once."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("POLICYOPS_STATE_DIR", str(tmp_path / "state"))
+
+    def run(config, request=None):
+        file = tmp_path / "run.json"
+        file.write_text(json.dumps(config.to_wire()))
+        monkeypatch.setenv("POLICYOPS_RUN_FILE", str(file))
+        return runs.attempt(request or stop.StopRequest())
+
+    return run

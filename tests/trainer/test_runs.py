@@ -1,6 +1,7 @@
 """Whole runs of one process with real torch, TRL and PEFT: they learn, stop, go on, are refused."""
 
 import json
+import math
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,21 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the libraries' own
     pytest.mark.timeout(300),
 ]
-
-
-@pytest.fixture
-def attempt(monkeypatch, tmp_path):
-    """Run one attempt as a worker does, in this process: the libraries are imported once."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("POLICYOPS_STATE_DIR", str(tmp_path / "state"))
-
-    def run(config, request=None):
-        file = tmp_path / "run.json"
-        file.write_text(json.dumps(config.to_wire()))
-        monkeypatch.setenv("POLICYOPS_RUN_FILE", str(file))
-        return runs.attempt(request or stop.StopRequest())
-
-    return run
 
 
 def manifest(root, number):
@@ -61,6 +47,9 @@ def test_sft_learns_and_says_so_with_intervals(learned):
     metrics = {metric.name: metric for metric in report.metrics}
     assert metrics["eval_loss"].high < 0.5
     assert metrics["eval_loss_base"].low > 3
+    assert metrics["eval_perplexity"].value == pytest.approx(
+        math.exp(metrics["eval_loss"].value), rel=1e-4
+    )
     assert metrics["eval_loss_delta"].high < 0
     assert metrics["eval_answer_valid"].value == 1
     assert all(m.low <= m.value <= m.high for m in report.metrics)
@@ -229,6 +218,12 @@ def test_what_cannot_be_run_is_refused_with_the_field(
         ({"numGenerations": 3}, "ConfigInvalid", "grpo", "divisible by num_generations"),
         ({"maxCompletionLength": 64}, "ConfigInvalid", "grpo.maxLength", "leaves no room"),
         (
+            {"rewards": [{"name": "r", "weight": 1, "function": "no_such:reward"}]},
+            "ConfigInvalid",
+            "grpo.rewards[0].function",
+            "cannot import no_such:reward",
+        ),
+        (
             {"maxCompletionLength": 62},
             "DataInvalid",
             "data[train] row 1 field prompt",
@@ -250,6 +245,14 @@ def test_a_grpo_block_that_cannot_be_run_is_refused(
     report = attempt(config(tmp_path, "refused", **block))
     assert (report.outcome.value, report.field) == (outcome, field), report.message
     assert message in report.message
+
+
+def test_grpo_refuses_to_stay_near_random_weights(learned, attempt, tmp_path):
+    root, _ = learned
+    block = grpo(root / "policies" / "review-forge" / "1", beta=0.1)
+    more = {**block, "base": config(tmp_path, "x").base.to_wire(), "adapter": None}
+    report = attempt(config(tmp_path, "refused", **more))
+    assert (report.outcome.value, report.field) == ("ConfigInvalid", "grpo.beta"), report.message
 
 
 def test_a_bad_row_is_found_before_the_model_is_made(attempt, tmp_path):
@@ -306,3 +309,42 @@ def test_a_training_that_diverges_says_what_to_change(attempt, tmp_path):
     report = attempt(config(tmp_path, "diverges", sft=sft))
     assert report.outcome is Outcome.CONFIG_INVALID, report
     assert "lower learningRate" in report.message
+
+
+def test_a_run_whose_own_metrics_say_so_ends_early_and_is_judged(attempt, tmp_path):
+    block = {"maxSteps": 20, "learningRate": 0.01, "batchSize": 4, "maxLength": 64}
+    rule = [{"metric": "loss", "max": 0.001, "patience": 2}]
+    report = attempt(config(tmp_path, "early", sft=block, stopEarly=rule))
+    assert report.outcome is Outcome.COMPLETED, report.message
+    # Reports come every 5 steps; what the second one says is acted on at the end of the next step.
+    assert report.step == 11
+    wanted = "stopped early: loss was out of bounds (max 0.001) 2 times in a row"
+    assert report.message.startswith(wanted)
+    assert {m.name for m in report.metrics} >= {"eval_loss", "eval_loss_delta"}
+    _, made = manifest(tmp_path, 1)
+    assert made.stopped_early == report.message
+
+
+def test_a_run_is_judged_against_an_earlier_version_on_the_same_data(learned, attempt, tmp_path):
+    root, _ = learned
+    base = root / "policies" / "review-forge" / "1"
+    artifact = grpo(base)["base"]["artifact"]
+    criteria = [{"metric": "eval_loss", "max": 0, "against": "version:1"}]
+    references = [{"name": "version:1", "artifact": artifact}]
+    block = {"maxSteps": 2, "learningRate": 0.0001, "batchSize": 4, "maxLength": 64}
+    wanted = config(
+        tmp_path,
+        "against",
+        sft=block,
+        base={"artifact": artifact},
+        references=references,
+        exitCriteria=criteria,
+    )
+    report = attempt(wanted)
+    assert report.outcome is Outcome.COMPLETED, report.message
+    metrics = {metric.name: metric for metric in report.metrics}
+    # It starts from that very version, so both differences are the same.
+    assert metrics["eval_loss_vs_version_1"].value == metrics["eval_loss_delta"].value
+    _, made = manifest(tmp_path, 1)
+    assert [(r.name, r.version) for r in made.references] == [("version:1", 1)]
+    assert [v.metric for v in made.exit_criteria] == ["eval_loss_vs_version_1"]

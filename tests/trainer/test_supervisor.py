@@ -117,7 +117,7 @@ def test_a_config_that_cannot_be_read_names_the_field(tmp_path):
     assert done.returncode == 78
     report = TrainingReport.model_validate_json((tmp_path / "log").read_text())
     assert report.outcome is Outcome.CONFIG_INVALID
-    assert report.field == "training"
+    assert report.field == "recipe"
 
 
 KILLED = Ended(code=None, signal=signal.SIGKILL)

@@ -5,8 +5,8 @@ import re
 from collections import Counter
 
 import pytest
-from policy_trainer import rewards, synthesize
-from trainer.test_rewards import REVIEW_FORGE, spec
+from policy_trainer import synthesize
+from trainer.test_rewards import REVIEW_FORGE, spec, total
 
 FILES = ("train.jsonl", "prompts.jsonl", "validation.jsonl")
 
@@ -48,7 +48,7 @@ def test_every_answer_keeps_the_schema_and_leaves_room_for_a_better_reward(made)
     answers = [row["completion"] for row in rows(made, "train.jsonl")]
     assert all(re.search(pattern, a) for pattern in schema.patterns for a in answers)
     assert max(map(len, answers)) <= schema.max_length
-    mean = sum(rewards.total(REVIEW_FORGE, a) for a in answers) / len(answers)
+    mean = sum(total(REVIEW_FORGE, a) for a in answers) / len(answers)
     assert 0.5 < mean < 0.65
 
 

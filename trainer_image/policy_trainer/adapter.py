@@ -9,7 +9,7 @@ from policy_trainer import base_model
 from policy_trainer.errors import ConfigInvalidError
 
 
-def config(run: RunConfig, model: Any) -> Any:
+def config(run: RunConfig, model: Any, *, scores: bool = False) -> Any:
     """Return PEFT's config of the adapter to train; None trains all weights.
 
     Raises:
@@ -32,20 +32,21 @@ def config(run: RunConfig, model: Any) -> Any:
         lora_alpha=wanted.alpha,
         lora_dropout=wanted.dropout,
         target_modules=wanted.target_modules or "all-linear",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if scores else "CAUSAL_LM",  # the first keeps the new head as well
     )
 
 
-def trained_model(run: RunConfig, weights: Path, base: Any) -> Any:
+def trained_model(run: RunConfig, weights: Path, base: Any, *, scores: bool = False) -> Any:
     """Return the trained model, with its adapter merged if it has one.
 
     Args:
         run: Says whether an adapter was trained.
         weights: What the trainer saved: all weights, or the adapter's.
         base: The model that training started from; it is changed when an adapter is merged.
+        scores: It scores whole texts.
     """
     if run.adapter is None:
-        return base_model.from_folder(weights)
+        return base_model.from_folder(weights, scores=scores)
     from peft import PeftModel  # noqa: PLC0415 - see config
 
     return PeftModel.from_pretrained(base, str(weights)).merge_and_unload()

@@ -1,15 +1,18 @@
 """The config of a TRL trainer, from what the manifest says; checked before anything is trained."""
 
+import difflib
 import typing
 from typing import Any
 
 from policy_api.run import RunConfig
-from policy_api.v1alpha1.training import GRPO, SFT
+from policy_api.v1alpha1.recipes.blocks import block_of
+from policy_api.v1alpha1.recipes.common import TextCommon
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from policy_trainer import state
-from policy_trainer.checkpoint import NEVER, Checkpoints
+from policy_trainer.checkpoint import Checkpoints
 from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.fit import NEVER
 from policy_trainer.process import Process
 
 # TRL's names of what the manifest says elsewhere, and where.
@@ -42,7 +45,7 @@ ELSEWHERE = {
 
 def build(
     config_class: type[Any],
-    block: SFT | GRPO,
+    block: TextCommon,
     run: RunConfig,
     process: Process,
     checkpoints: Checkpoints,
@@ -61,7 +64,7 @@ def build(
     Raises:
         ConfigInvalidError: names the argument at fault.
     """
-    name = run.recipe.value.lower()
+    name = block_of(run.recipe)
     defaults: dict[str, object] = {
         "logging_steps": 5,
         "disable_tqdm": True,  # a pod's log is no terminal
@@ -86,7 +89,7 @@ def build(
         fixed["ddp_backend"] = "nccl" if process.on_gpu else "gloo"
     if run.compute.deepspeed is not None:
         fixed["deepspeed"] = deepspeed_config(run.compute.deepspeed.stage)
-    given = check_args(config_class, block.args, name)
+    given = check_args(config_class, getattr(block, "args", {}), name)
     state.folder().mkdir(parents=True, exist_ok=True)
     try:
         return config_class(**{**defaults, **given, **fixed, **special})
@@ -106,7 +109,9 @@ def check_args(config_class: type[Any], args: dict[str, Any], name: str) -> dict
         if key in ELSEWHERE:
             raise ConfigInvalidError(f"set {ELSEWHERE[key]} instead of args.{key}", field)
         if key not in types:
-            raise ConfigInvalidError(f"{config_class.__name__} has no field {key!r}", field)
+            near = difflib.get_close_matches(key, types, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise ConfigInvalidError(f"{config_class.__name__} has no field {key!r}{hint}", field)
         try:
             TypeAdapter(types[key], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:

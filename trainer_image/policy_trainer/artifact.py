@@ -10,19 +10,38 @@ import hashlib
 import json
 import tempfile
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from policy_api import criteria
-from policy_api.artifact import CLAIM, MANIFEST, ManifestFile, ParentArtifact, PolicyManifest
+from policy_api.artifact import (
+    CLAIM,
+    MANIFEST,
+    Generation,
+    ManifestFile,
+    NamedArtifact,
+    ParentArtifact,
+    PolicyManifest,
+)
 from policy_api.report import ReportedArtifact
-from policy_api.run import RunConfig
+from policy_api.run import BaseArtifact, RunConfig
 
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.storage import Store
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "datasets",
+    "numpy",
+    "scikit-learn",
+)
 
 
 def owned(store: Store, run: RunConfig) -> list[int]:
@@ -67,8 +86,7 @@ def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) 
     folder = f"{run.policy}/{number}"
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
-        evaluated.model.save_pretrained(local)  # safetensors
-        evaluated.tokenizer.save_pretrained(local)
+        evaluated.write(local)
         files = tuple(
             ManifestFile(
                 path=file.relative_to(local).as_posix(),
@@ -103,21 +121,37 @@ def manifest(
         seed=run.seed,
         created_at=datetime.now(UTC),
         training={key: str(value) for key, value in run.training.to_wire().items()},
-        parent=ParentArtifact(policy=base.policy, version=base.version, sha256=base.sha256)
-        if base
-        else None,
+        parent=ParentArtifact(**_parent(base)) if base else None,
         base_model=run.base.model,
         config=config,
         config_sha256=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         data=tuple(trained.data),
         metrics=tuple(evaluated.metrics),
         exit_criteria=criteria.evaluate(run.exit_criteria, evaluated.metrics),
-        packages={name: version(name) for name in PACKAGES},
+        packages=packages(),
         trainer_image=run.trainer_image,
         answer_schema=run.answer_schema,
-        generation=trained.generation,
+        generation=evaluated.generation or Generation(),
+        kind=evaluated.kind,
+        references=tuple(NamedArtifact(name=r.name, **_parent(r.artifact)) for r in run.references),
+        stopped_early=trained.fitted.stopped_early,
         files=files,
     )
+
+
+def _parent(artifact: BaseArtifact) -> dict[str, Any]:
+    return {"policy": artifact.policy, "version": artifact.version, "sha256": artifact.sha256}
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # a recipe may need none of it
+    return found
 
 
 def _reported(run: RunConfig, number: int, content: bytes) -> ReportedArtifact:

@@ -3,13 +3,13 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_api.artifact import MANIFEST, PolicyManifest
+from policy_api.artifact import MANIFEST, Kind, PolicyManifest
 from policy_api.run import BaseArtifact, RunConfig
-from policy_api.v1alpha1.training import Scratch
+from policy_api.v1alpha1.inputs import Scratch
 
 from policy_trainer import storage
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
@@ -25,13 +25,17 @@ CHAT_TEMPLATE = (
 )
 
 
-def load(run: RunConfig, process: Process, texts: Sequence[str]) -> tuple[Any, Any]:
+def load(
+    run: RunConfig, process: Process, texts: Sequence[str], *, scores: bool = False
+) -> tuple[Any, Any]:
     """Load the model and its tokenizer; twice in a run gives the same weights twice.
 
     Args:
         run: Says which.
         process: Says on which device it will run, and so with which numbers.
         texts: What a tokenizer is learned from, when the model is new.
+        scores: The model shall score whole texts with one number, not predict their next token. A
+            base that does not yet gets a new head, from the run's seed.
 
     Raises:
         ConfigInvalidError: there is no such model, or its shape does not work.
@@ -39,29 +43,77 @@ def load(run: RunConfig, process: Process, texts: Sequence[str]) -> tuple[Any, A
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers that fork would deadlock
     if run.base.scratch is not None:
-        return new_model(run.base.scratch, run.seed, texts)
+        return new_model(run.base.scratch, run.seed, texts, scores=scores)
     if run.base.artifact is not None:
-        return _pretrained(checked_artifact(run.base.artifact), run, process, "base.training")
-    return _pretrained(str(run.base.model), run, process, "base.model")
+        folder = checked_artifact(run.base.artifact)
+        return _pretrained(folder, run, process, "base.training", scores=scores)
+    return _pretrained(str(run.base.model), run, process, "base.model", scores=scores)
 
 
-def _pretrained(name: str, run: RunConfig, process: Process, field: str) -> tuple[Any, Any]:
+def _pretrained(
+    name: str, run: RunConfig, process: Process, field: str, *, scores: bool = False
+) -> tuple[Any, Any]:
     import torch  # noqa: PLC0415 - seconds, after the data was checked
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoTokenizer, set_seed  # noqa: PLC0415
+
+    set_seed(run.seed)  # of a new head
 
     # All weights are trained in float32, under bfloat16 autocast on a GPU; frozen ones need no more
     # than bfloat16.
     small = process.on_gpu and run.adapter is not None
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.bfloat16 if small else torch.float32
-        )
+        dtype = torch.bfloat16 if small else torch.float32
+        model = _class(scores).from_pretrained(name, dtype=dtype, **_head(scores))
     except (OSError, ValueError) as error:
         raise ConfigInvalidError(f"cannot load {name}: {error}", field=field) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _class(scores: bool) -> Any:
+    from transformers import (  # noqa: PLC0415 - see _pretrained
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+    )
+
+    return AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+
+
+def _head(scores: bool) -> dict[str, int]:
+    return {"num_labels": 1} if scores else {}
+
+
+def load_reward_model(run: RunConfig, process: Process) -> tuple[Any, Any]:
+    """Load the model that scores answers, `referenceModels.reward`, and its tokenizer.
+
+    Raises:
+        ConfigInvalidError: there is none, or it does not score.
+        DataInvalidError: the artifact is not the one that was accepted.
+    """
+    field = "referenceModels.reward"
+    artifact = run.reference("reward")
+    if artifact is None:
+        raise ConfigInvalidError("a term of the reward asks for a model: name one", field=field)
+    folder = checked_artifact(artifact)
+    made = PolicyManifest.model_validate_json((Path(folder) / MANIFEST).read_bytes())
+    if made.kind is not Kind.REWARD_MODEL:
+        raise ConfigInvalidError(
+            f"{artifact.uri} is a {made.kind}; train one with recipe RewardModel", field=field
+        )
+    return _pretrained(folder, run, process, field, scores=True)
+
+
+def other_versions(
+    run: RunConfig, process: Process, *, scores: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """Yield `(version:<N>, model)` of each version that a criterion judges `against`."""
+    for reference in run.references:
+        if reference.name.startswith("version:"):
+            folder = checked_artifact(reference.artifact)
+            model, _ = _pretrained(folder, run, process, "exitCriteria.against", scores=scores)
+            yield reference.name, model
 
 
 def checked_artifact(base: BaseArtifact) -> str:
@@ -92,9 +144,16 @@ def _check(file: Path, wanted: str, uri: str) -> None:
         raise DataInvalidError(f"{uri}: {file.name} has sha256 {found}, wanted {wanted}", "base")
 
 
-def new_model(scratch: Scratch, seed: int, texts: Sequence[str]) -> tuple[Any, Any]:
+def new_model(
+    scratch: Scratch, seed: int, texts: Sequence[str], *, scores: bool = False
+) -> tuple[Any, Any]:
     """Return a Llama-like model with random weights and a byte-level BPE tokenizer of the texts."""
-    from transformers import LlamaConfig, LlamaForCausalLM, set_seed  # noqa: PLC0415 - seconds
+    from transformers import (  # noqa: PLC0415 - seconds
+        LlamaConfig,
+        LlamaForCausalLM,
+        LlamaForSequenceClassification,
+        set_seed,
+    )
 
     if scratch.hidden_size % (2 * scratch.heads):
         raise ConfigInvalidError(
@@ -115,8 +174,11 @@ def new_model(scratch: Scratch, seed: int, texts: Sequence[str]) -> tuple[Any, A
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        **_head(scores),
     )
-    return LlamaForCausalLM(config), tokenizer
+    # Not by from_config: under ZeRO-3 it would leave the weights with torch's defaults.
+    new = LlamaForSequenceClassification if scores else LlamaForCausalLM
+    return new(config), tokenizer
 
 
 def new_tokenizer(scratch: Scratch, texts: Sequence[str]) -> Any:
@@ -153,9 +215,8 @@ def new_tokenizer(scratch: Scratch, texts: Sequence[str]) -> Any:
     )
 
 
-def from_folder(folder: Path) -> Any:
+def from_folder(folder: Path, *, scores: bool = False) -> Any:
     """Load all weights that a trainer saved."""
     import torch  # noqa: PLC0415 - see _pretrained
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
-    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    return _class(scores).from_pretrained(str(folder), dtype=torch.float32, **_head(scores))

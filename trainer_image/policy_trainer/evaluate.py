@@ -1,8 +1,4 @@
-"""Metrics on held-out data, each with the 95 % interval of a bootstrap over the rows.
-
-The trained policy is compared with what training started from, on the same prompts: the interval of
-the difference is of the pairs, so what makes one prompt harder than another does not widen it.
-"""
+"""What text models do on held-out data: their losses, their answers, their rewards."""
 
 import re
 from collections.abc import Sequence
@@ -12,67 +8,24 @@ import numpy as np
 import torch
 from policy_api.artifact import Generation
 from policy_api.base import Metric
-from policy_api.v1alpha1.training import AnswerSchema, Reward
+from policy_api.v1alpha1.training import AnswerSchema
 
-from policy_trainer import rewards as reward_terms
 from policy_trainer import text
 from policy_trainer.data import Row
-from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.intervals import Intervals, Numbers
 from policy_trainer.process import Process
+from policy_trainer.rewards import Rewards
 
 BATCH = 64  # answers generated at once
 LOSS_BATCH = 8  # rows at once, each with a number for every token of the vocabulary
-RESAMPLES = 2000
 SAMPLES = 2  # answers sampled for each prompt
-CONFIDENCE = (2.5, 97.5)  # percentiles
-
-Numbers = Any  # numpy.ndarray of float64
-
-
-def interval(name: str, numbers: Numbers, weights: Numbers | None, seed: int) -> Metric:
-    """Return the mean of one number a row, with its interval.
-
-    Args:
-        name: Of the metric.
-        numbers: One a row.
-        weights: What each row counts (e.g. its tokens); None: all the same.
-        seed: Of the resampling.
-
-    Raises:
-        ConfigInvalidError: a number is not finite, so the training has diverged.
-    """
-    if not np.isfinite(numbers).all():
-        raise ConfigInvalidError(
-            f"{name} is not a finite number: the training has diverged; lower learningRate"
-        )
-    weights = np.ones(len(numbers)) if weights is None else weights
-    rows = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
-    means = (numbers * weights)[rows].sum(axis=1) / weights[rows].sum(axis=1)
-    low, high = np.percentile(means, CONFIDENCE)
-    mean = float(np.average(numbers, weights=weights))
-    return Metric(name=name, value=_short(mean), low=_short(low), high=_short(high))
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.6g}")  # a termination message has 4,096 bytes
-
-
-def compare(
-    name: str, after: Numbers, before: Numbers, seed: int, weights: Numbers | None = None
-) -> list[Metric]:
-    """Return the metric, its value for the base, and the difference (after minus before)."""
-    return [
-        interval(name, after, weights, seed),
-        interval(f"{name}_base", before, weights, seed),
-        interval(f"{name}_delta", after - before, weights, seed),
-    ]
 
 
 def losses(
     model: Any, tokenizer: Any, rows: Sequence[Row], process: Process
 ) -> tuple[Numbers, Numbers]:
     """Return, for each row, the mean loss over the answer's tokens, and how many there are."""
-    device = _prepare(model, process)
+    device = prepare(model, process)
     found: list[tuple[float, int]] = []
     for start in range(0, len(rows), LOSS_BATCH):
         batch = rows[start : start + LOSS_BATCH]
@@ -99,7 +52,7 @@ def answers(
     model: Any, tokenizer: Any, prompts: Sequence[str], how: Generation, process: Process
 ) -> list[str]:
     """Return one answer to each prompt, greedy at temperature 0, else sampled from torch's seed."""
-    device = _prepare(model, process)
+    device = prepare(model, process)
     sampling: dict[str, Any] = {"do_sample": False}
     if how.temperature > 0:
         sampling = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
@@ -132,7 +85,7 @@ def mean_rewards(
     how: Generation,
     process: Process,
     *,
-    rewards: Sequence[Reward],
+    rewards: Rewards,
     seed: int,
 ) -> Numbers:
     """Return each prompt's mean reward over a few sampled answers.
@@ -143,15 +96,13 @@ def mean_rewards(
     torch.manual_seed(seed)
     repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
     made = answers(model, tokenizer, repeated, how, process)
-    totals = np.array([reward_terms.total(rewards, answer) for answer in made])
-    means: Numbers = totals.reshape(-1, SAMPLES).mean(axis=1)
+    means: Numbers = np.array(rewards.totals(repeated, made)).reshape(-1, SAMPLES).mean(axis=1)
     return means
 
 
-def validity(schema: AnswerSchema, made: Sequence[str], seed: int) -> Metric:
+def validity(schema: AnswerSchema, made: Sequence[str], intervals: Intervals) -> Metric:
     """Return `eval_answer_valid`: the share of answers that keep the policy's answer schema."""
-    valid = np.array([float(keeps(schema, answer)) for answer in made])
-    return interval("eval_answer_valid", valid, None, seed)
+    return intervals.mean("eval_answer_valid", [float(keeps(schema, answer)) for answer in made])
 
 
 def keeps(schema: AnswerSchema, answer: str) -> bool:
@@ -168,7 +119,8 @@ def _ids(tokenizer: Any, words: str) -> list[int]:
     return ids
 
 
-def _prepare(model: Any, process: Process) -> str:
+def prepare(model: Any, process: Process) -> str:
+    """Move a model to this process's device, for use; return the device."""
     device = f"cuda:{process.local_rank}" if process.on_gpu else "cpu"
     model.to(device).eval()
     return device

@@ -1,29 +1,40 @@
 """What a recipe hands to run.py."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from policy_api.artifact import Generation, ManifestData
+from policy_api.artifact import Generation, Kind, ManifestData
 from policy_api.base import Metric
+
+from policy_trainer.figures import Chart, History, Table
+
+Writer = Callable[[Path], None]  # writes files into a folder
 
 
 @dataclass(frozen=True)
 class Fitted:
     """What came out of a training loop that ran to its end."""
 
-    weights: Path  # all weights, or the adapter's
     step: int
     resumed_from_step: int | None
+    history: History = ()
+    """What was logged: each row has `step` and metrics."""
+    stopped_early: str | None = None
+    """Why a rule of `stopEarly` ended it, as a sentence."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """What rank 0 makes of a run that ran to its end."""
 
-    model: Any  # a transformers model, its adapter merged
-    tokenizer: Any
     metrics: list[Metric]
+    kind: Kind
+    write: Writer
+    """Writes the model's own files."""
+    generation: Generation | None = None
+    charts: list[Chart] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -32,5 +43,4 @@ class Trained:
 
     fitted: Fitted
     data: list[ManifestData]
-    generation: Generation
     evaluated: Evaluated | None  # rank 0 only

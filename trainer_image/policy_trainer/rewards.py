@@ -1,73 +1,156 @@
 """Rewards that are declared in a manifest: an answer's reward is the sum of its terms."""
 
+import importlib
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from policy_api.v1alpha1.training import Reward
+from policy_api.run import RunConfig
+from policy_api.v1alpha1.recipes.rewards import Reward
 
 from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.process import Process
 
-# What TRL calls: a list of completions in, a list of rewards out; other columns come as keywords.
+# What TRL calls: completions (and prompts) in, rewards out; other columns come as keywords.
 RewardFunction = Callable[..., list[float]]
 
 
-def term(reward: Reward, answer: str) -> float:
-    """Return what one term adds for an answer: its weight when its condition holds, else 0.
+def condition(reward: Reward, answer: str) -> float:
+    """Return how far a term's condition on an answer's text holds, from 0 to 1.
 
-    `length.target` is proportional: half of the target earns half of the weight.
+    It is 0 or 1, but `length.target` is proportional: half of the target is worth a half.
     """
     if reward.contains is not None:
-        return reward.weight * all(text in answer for text in reward.contains)
+        return float(all(part in answer for part in reward.contains))
     if reward.contains_any is not None:
-        return reward.weight * any(text in answer for text in reward.contains_any)
+        return float(any(part in answer for part in reward.contains_any))
     if reward.regex is not None:
-        return reward.weight * (re.search(reward.regex, answer) is not None)
+        return float(re.search(reward.regex, answer) is not None)
+    if reward.forbidden is not None:
+        return float(not any(re.search(pattern, answer) for pattern in reward.forbidden))
     length = reward.length
-    if length is None:
-        raise ConfigInvalidError(
-            f"reward {reward.name} needs one of contains, containsAny, regex, length",
-            field="grpo.rewards",
-        )
+    assert length is not None  # the API's rule: a term is of exactly one kind
     if length.target is not None:
-        return reward.weight * min(1.0, len(answer) / length.target)
+        return min(1.0, len(answer) / length.target)
     long_enough = length.min is None or len(answer) >= length.min
     short_enough = length.max is None or len(answer) <= length.max
-    return reward.weight * (long_enough and short_enough)
+    return float(long_enough and short_enough)
 
 
-def total(rewards: Sequence[Reward], answer: str) -> float:
-    """Return an answer's reward."""
-    return sum(term(reward, answer) for reward in rewards)
+class Rewards:
+    """The terms of a run's reward, ready to be computed.
 
-
-def check(rewards: Sequence[Reward]) -> None:
-    """Refuse rewards that could not be computed.
+    Args:
+        run: Names the reward model.
+        terms: What the manifest declares.
+        field: Where it does, for messages: `grpo.rewards`.
+        process: Decides on which device the reward model runs.
 
     Raises:
-        ConfigInvalidError: a regular expression does not compile; names the term.
+        ConfigInvalidError: a regular expression does not compile, a function is not in the image or
+            there is no reward model; names the term.
     """
-    for index, reward in enumerate(rewards):
-        if reward.regex is not None:
+
+    def __init__(
+        self, run: RunConfig, terms: Sequence[Reward], field: str, process: Process
+    ) -> None:
+        self._run, self._terms, self._field, self._process = run, list(terms), field, process
+        self._functions = {t.name: self._imported(t) for t in terms if t.function is not None}
+        self._scores: Any = None
+        for reward in terms:
+            self._check_patterns(reward)
+            if reward.model is not None and run.reference(reward.model) is None:
+                raise self._error(reward, "model", "name one in referenceModels.reward")
+
+    def term(self, reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        """Return what one term adds for each answer.
+
+        Raises:
+            ConfigInvalidError: the term's function raised, or did not return a number an answer.
+        """
+        if reward.function is not None:
+            found = self._call(reward, prompts, answers)
+        elif reward.model is not None:
+            found = self._model_scores(prompts, answers)
+        else:
+            found = [condition(reward, answer) for answer in answers]
+        return [reward.weight * value for value in found]
+
+    def totals(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        """Return each answer's reward."""
+        each = [self.term(reward, prompts, answers) for reward in self._terms]
+        return [sum(terms) for terms in zip(*each, strict=True)]
+
+    def functions(self) -> list[RewardFunction]:
+        """Return the terms as functions for TRL, which logs each one's mean under its name."""
+        return [self._for_trl(reward) for reward in self._terms]
+
+    def _for_trl(self, reward: Reward) -> RewardFunction:
+        def score(
+            completions: Sequence[Any], prompts: Sequence[Any], **_columns: object
+        ) -> list[float]:
+            asked, answers = [list(map(text_of, texts)) for texts in (prompts, completions)]
+            return self.term(reward, asked, answers)
+
+        score.__name__ = reward.name
+        return score
+
+    def _error(self, reward: Reward, kind: str, message: str) -> ConfigInvalidError:
+        number = self._terms.index(reward)
+        return ConfigInvalidError(
+            f"reward {reward.name}: {message}", field=f"{self._field}[{number}].{kind}"
+        )
+
+    def _check_patterns(self, reward: Reward) -> None:
+        patterns = [("regex", reward.regex)] if reward.regex is not None else []
+        patterns += [("forbidden", pattern) for pattern in reward.forbidden or []]
+        for kind, pattern in patterns:
             try:
-                re.compile(reward.regex)
+                re.compile(pattern)
             except re.error as error:
-                raise ConfigInvalidError(
-                    f"reward {reward.name}: {reward.regex!r} is not a regular expression: {error}",
-                    field=f"grpo.rewards[{index}].regex",
-                ) from error
+                message = f"{pattern!r} is not a regular expression: {error}"
+                raise self._error(reward, kind, message) from error
+
+    def _imported(self, reward: Reward) -> Callable[..., Any]:
+        module, _, name = str(reward.function).partition(":")
+        try:
+            found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        except Exception as error:  # the module is the user's: importing it may raise anything
+            message = f"cannot import {reward.function}: {type(error).__name__}: {error}"
+            raise self._error(reward, "function", message) from error
+        return found
+
+    def _call(self, reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        try:
+            made = self._functions[reward.name](prompts=list(prompts), completions=list(answers))
+        except Exception as error:  # the function is the user's
+            message = f"{reward.function} raised {type(error).__name__}: {error}"
+            raise self._error(reward, "function", message) from error
+        try:
+            found = [float(value) for value in made]
+        except (TypeError, ValueError) as error:
+            message = f"{reward.function} returned something else than numbers: {error}"
+            raise self._error(reward, "function", message) from error
+        if len(found) != len(answers):
+            message = f"{reward.function} returned {len(found)} numbers for {len(answers)} answers"
+            raise self._error(reward, "function", message)
+        for value, answer in zip(found, answers, strict=True):
+            if not math.isfinite(value):
+                message = f"{reward.function} returned {value} for {answer[:80]!r}"
+                raise self._error(reward, "function", message)
+        return found
+
+    def _model_scores(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        from policy_trainer import base_model, scoring  # noqa: PLC0415 - torch
+
+        if self._scores is None:
+            self._scores = base_model.load_reward_model(self._run, self._process)
+        model, tokenizer = self._scores
+        found = scoring.scores(model, tokenizer, prompts, answers, self._process)
+        return list(map(float, found))
 
 
-def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
-    """Return a completion's text: TRL hands over a string, or the chat messages that it made."""
-    return completion if isinstance(completion, str) else str(completion[-1]["content"])
-
-
-def function(reward: Reward) -> RewardFunction:
-    """Return one term as a function for TRL, which logs the term's mean under its name."""
-
-    def score(completions: Sequence[Any], **_columns: object) -> list[float]:
-        return [term(reward, text_of(completion)) for completion in completions]
-
-    score.__name__ = reward.name
-    return score
+def text_of(message: str | Sequence[dict[str, Any]]) -> str:
+    """Return a text of TRL's: it hands over a string, or a chat, of which this is the last part."""
+    return message if isinstance(message, str) else str(message[-1]["content"])

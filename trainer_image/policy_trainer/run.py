@@ -4,6 +4,7 @@ Reads the run's config, runs its recipe and says by file how it ended; rank 0 al
 artifact. The exit code says the same, but torchrun does not pass it on.
 """
 
+import importlib
 import logging
 import os
 import sys
@@ -13,12 +14,13 @@ from pathlib import Path
 from policy_api import keys
 from policy_api.report import EXIT_CODES, Outcome, TrainingReport
 from policy_api.run import RunConfig
-from policy_api.v1alpha1.training import Recipe
+from policy_api.v1alpha1.recipes.blocks import field_of
 from pydantic import ValidationError
 
 from policy_trainer import state
 from policy_trainer.errors import ConfigInvalidError, PreemptedError, RunError
 from policy_trainer.process import Process
+from policy_trainer.result import Trained
 from policy_trainer.stop import StopRequest
 
 log = logging.getLogger("policy_trainer")
@@ -41,6 +43,16 @@ def read_config() -> RunConfig:
         raise ConfigInvalidError(f"cannot read the run's config: {error}") from error
 
 
+def train(run: RunConfig, process: Process, stop: StopRequest) -> Trained:
+    """Run the recipe, importing only what it needs."""
+    name = field_of(run.recipe)
+    block = getattr(run, name)
+    assert block is not None  # the spec's rules ask for it
+    module = importlib.import_module(f"policy_trainer.recipes.{name}")
+    trained: Trained = module.train(run, block, process, stop)
+    return trained
+
+
 def execute(run: RunConfig, process: Process, stop: StopRequest) -> TrainingReport:
     """Run the recipe, evaluate, write the artifact and return the report."""
     from policy_trainer import artifact, storage  # noqa: PLC0415 - seconds of imports
@@ -52,22 +64,13 @@ def execute(run: RunConfig, process: Process, stop: StopRequest) -> TrainingRepo
         return TrainingReport(
             outcome=Outcome.COMPLETED, metrics=manifest.metrics, artifact=reported
         )
-    match run.recipe:
-        case Recipe.SFT:
-            from policy_trainer.recipes import sft  # noqa: PLC0415 - only what this run needs
-
-            assert run.sft is not None
-            trained = sft.train(run, run.sft, process, stop)
-        case Recipe.GRPO:
-            from policy_trainer.recipes import grpo  # noqa: PLC0415
-
-            assert run.grpo is not None
-            trained = grpo.train(run, run.grpo, process, stop)
+    trained = train(run, process, stop)
     report = TrainingReport(
         outcome=Outcome.COMPLETED,
         step=trained.fitted.step,
         max_steps=trained.fitted.step,
         resumed_from_step=trained.fitted.resumed_from_step,
+        message=trained.fitted.stopped_early or "",
     )
     if trained.evaluated is None:
         return report

@@ -1,13 +1,25 @@
 """Prompts as the model sees them: with its chat template, or as they are when it has none."""
 
+from pathlib import Path
 from typing import Any
 
 from policy_trainer.data import Row
+from policy_trainer.result import Writer
 
 
 def template(tokenizer: Any) -> str | None:
     """Return the manifest's prompt template: None says that the tokenizer's chat template is it."""
     return None if tokenizer.chat_template else "{prompt}"
+
+
+def writer(model: Any, tokenizer: Any) -> Writer:
+    """Return what writes a transformers model (as safetensors) and its tokenizer."""
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return write
 
 
 def user(prompt: str) -> list[dict[str, str]]:
@@ -20,8 +32,9 @@ def example(tokenizer: Any, row: Row) -> dict[str, Any]:
     if not tokenizer.chat_template:
         return dict(row)
     made: dict[str, Any] = {"prompt": user(row["prompt"])}
-    if "completion" in row:
-        made["completion"] = [{"role": "assistant", "content": row["completion"]}]
+    for column in ("completion", "chosen", "rejected"):
+        if column in row:
+            made[column] = [{"role": "assistant", "content": row[column]}]
     return made
 
 
@@ -38,7 +51,7 @@ def asked(tokenizer: Any, prompt: str) -> str:
 def answered(tokenizer: Any, row: Row) -> str:
     """Return the text of a prompt and its answer; it starts with `asked`."""
     if not tokenizer.chat_template:
-        return row["prompt"] + row["completion"] + str(tokenizer.eos_token)
+        return str(row["prompt"] + row["completion"] + tokenizer.eos_token)
     chat = [*user(row["prompt"]), {"role": "assistant", "content": row["completion"]}]
     text: str = tokenizer.apply_chat_template(chat, tokenize=False)
     return text

@@ -16,7 +16,7 @@ from policy_api.base import (
     rule,
     rules,
 )
-from policy_api.v1alpha1.training import TrainingRef
+from policy_api.v1alpha1.inputs import TrainingRef
 
 
 class Target(ApiModel):

@@ -1,7 +1,7 @@
 """PolicyTraining: turns data into an artifact that its exit criteria accept or reject."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -9,7 +9,6 @@ from policy_api.base import (
     CONDITIONS_EXTRA,
     DNS_LABEL,
     DNS_SUBDOMAIN,
-    SHA256,
     ApiModel,
     Condition,
     Metric,
@@ -19,221 +18,21 @@ from policy_api.base import (
     rule,
     rules,
 )
+from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
+from policy_api.v1alpha1.recipes.blocks import BLOCK_NAMES, BLOCK_RULES, RecipeBlocks
+from policy_api.v1alpha1.recipes.common import TEXT_RECIPES
 
 URI = r"^(pvc|s3|file)://.+$"
-DATA_URI = r"^((pvc|s3|file)://.+|configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+)$"
-
-
-class Recipe(StrEnum):
-    """How a policy is trained."""
-
-    SFT = "SFT"
-    GRPO = "GRPO"
-
-
-Args = Annotated[
-    dict[str, Any],
-    Field(
-        default_factory=dict,
-        description=(
-            "Any other field of the recipe's TRL config, by its TRL name. Name and type are "
-            "checked before anything is trained."
-        ),
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
-    ),
-]
-
-
-class RecipeCommon(ApiModel):
-    """What both recipes take."""
-
-    epochs: float = Field(default=1.0, gt=0, le=1000, description="Passes over the data.")
-    max_steps: int | None = Field(
-        default=None, ge=1, description="Optimizer steps; when set, it wins over epochs."
-    )
-    learning_rate: float = Field(
-        default=1.0e-5, gt=0, le=1, description="Peak learning rate of AdamW."
-    )
-    batch_size: int = Field(
-        default=8, ge=1, le=4096, description="Samples a process takes in one forward pass."
-    )
-    gradient_accumulation_steps: int = Field(
-        default=1, ge=1, le=4096, description="Forward passes for each optimizer step."
-    )
-    max_length: int = Field(
-        default=512, ge=8, le=1_048_576, description="Longest prompt and completion, in tokens."
-    )
-
-
-class SFT(RecipeCommon):
-    """Supervised fine-tuning on prompt and completion pairs (TRL SFTTrainer)."""
-
-    args: Args
-
-
-class Length(ApiModel):
-    """A condition on, or a measure of, an answer's length in characters."""
-
-    model_config = rules(
-        rule(
-            "has(self.target) ? (!has(self.min) && !has(self.max)) "
-            ": (has(self.min) || has(self.max))",
-            "set either target, or min and/or max",
-        )
-    )
-
-    min: int | None = Field(default=None, ge=0, description="Holds from this many characters.")
-    max: int | None = Field(default=None, ge=0, description="Holds up to this many characters.")
-    target: int | None = Field(
-        default=None,
-        ge=1,
-        description="Proportional instead: the answer's length over this target, at most 1.",
-    )
-
-
-_REWARD_KINDS = ("contains", "containsAny", "regex", "length")
-
-
-class Reward(ApiModel):
-    """One term of the reward: `weight` when its condition holds, else 0."""
-
-    model_config = rules(
-        rule(
-            "[" + ", ".join(f"has(self.{k})" for k in _REWARD_KINDS) + "].filter(x, x).size() == 1",
-            "set exactly one of contains, containsAny, regex, length",
-        )
-    )
-
-    name: str = Field(
-        pattern=DNS_LABEL, max_length=63, description="Name of the term; its mean is a metric."
-    )
-    weight: float = Field(description="What the term adds; negative for a penalty.")
-    contains: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
-        default=None, min_length=1, max_length=32, description="The answer has all of these texts."
-    )
-    contains_any: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
-        default=None, min_length=1, max_length=32, description="The answer has one of these texts."
-    )
-    regex: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=1024,
-        description="A Python regular expression that is found somewhere in the answer.",
-    )
-    length: Length | None = Field(
-        default=None, description="The answer's length in characters is in a range."
-    )
-
-
-class GRPO(RecipeCommon):
-    """Group relative policy optimization (Shao et al. 2024, TRL GRPOTrainer)."""
-
-    num_generations: int = Field(
-        default=8, ge=2, le=256, description="Answers sampled for each prompt: the group."
-    )
-    max_completion_length: int = Field(
-        default=256, ge=1, le=1_048_576, description="Longest answer, in tokens."
-    )
-    temperature: float = Field(default=1.0, gt=0, le=10, description="Sampling temperature.")
-    beta: float = Field(
-        default=0.0, ge=0, le=100, description="Weight of the KL term against the start."
-    )
-    rewards: list[Reward] = Field(
-        min_length=1,
-        max_length=32,
-        description="Terms of the reward; an answer's reward is their sum.",
-        json_schema_extra=list_map("name"),
-    )
-    args: Args
-
-
-class TrainingRef(ApiModel):
-    """Names a PolicyTraining in the same namespace."""
-
-    name: str = Field(
-        pattern=DNS_SUBDOMAIN, max_length=253, description="Name of the PolicyTraining."
-    )
-
-
-class Scratch(ApiModel):
-    """A small Llama-like causal model with random weights, for tests and examples."""
-
-    hidden_size: int = Field(default=64, ge=8, le=4096, description="Width of the residual stream.")
-    layers: int = Field(default=2, ge=1, le=64, description="Number of decoder layers.")
-    heads: int = Field(default=4, ge=1, le=64, description="Attention heads of each layer.")
-    vocab_size: int = Field(
-        default=512,
-        ge=260,
-        le=65536,
-        description="Size of the byte-level BPE vocabulary, learned from the training data.",
-    )
-    max_length: int = Field(default=512, ge=16, le=8192, description="Longest context, in tokens.")
-
-
-class Base(ApiModel):
-    """What training starts from."""
-
-    model_config = rules(
-        rule(
-            "[has(self.model), has(self.training), has(self.scratch)].filter(x, x).size() == 1",
-            "set exactly one of model, training, scratch",
-        )
-    )
-
-    model: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=512,
-        description="Hub id, or a path in the pod.",
-    )
-    training: TrainingRef | None = Field(
-        default=None, description="Another PolicyTraining's artifact; waits until it has succeeded."
-    )
-    scratch: Scratch | None = Field(default=None, description="A small new model.")
-
-
-class Adapter(ApiModel):
-    """Train a low-rank adapter (Hu et al. 2021) and merge it into the artifact."""
-
-    type: Literal["LoRA"] = Field(default="LoRA", description="Kind of adapter.")
-    rank: int = Field(default=8, ge=1, le=1024, description="Rank of the update.")
-    alpha: int = Field(default=16, ge=1, le=4096, description="The update counts alpha/rank.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
-    target_modules: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=32,
-        description="Modules that get an adapter; unset: all linear layers.",
-    )
-
-
-class DataInput(ApiModel):
-    """One named input of the training."""
-
-    name: str = Field(
-        pattern=DNS_LABEL,
-        max_length=63,
-        description="`train` is trained on; `validation` is held out for evaluation.",
-    )
-    uri: str = Field(
-        pattern=DATA_URI,
-        max_length=1024,
-        description=(
-            "JSON Lines file: pvc://<claim>/<path>, s3://<bucket>/<key>, "
-            "configmap://<name>/<key> or file:///<path in the image>."
-        ),
-    )
-    sha256: str | None = Field(
-        default=None, pattern=SHA256, description="The file's checksum; another file is refused."
-    )
-    max_rows: int | None = Field(default=None, ge=1, description="Take at most this many rows.")
 
 
 class ExitCriterion(ApiModel):
     """A condition on a reported metric that the training must meet to succeed."""
 
     model_config = rules(
-        rule("has(self.min) || has(self.max)", "set min, max or both"),
+        rule(
+            "has(self.min) || has(self.max) || has(self.lowerBound) || has(self.upperBound)",
+            "set at least one of min, max, lowerBound, upperBound",
+        ),
         rule(
             "!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max"
         ),
@@ -244,6 +43,48 @@ class ExitCriterion(ApiModel):
     )
     min: float | None = Field(default=None, description="Met when the metric is at least this.")
     max: float | None = Field(default=None, description="Met when the metric is at most this.")
+    lower_bound: float | None = Field(
+        default=None, description="Met when the whole interval of the metric is above this."
+    )
+    upper_bound: float | None = Field(
+        default=None, description="Met when the whole interval of the metric is below this."
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="Confidence of the metric's interval."
+    )
+    against: str = Field(
+        default="",
+        pattern=r"^(best-baseline|version:[1-9][0-9]*)?$",
+        max_length=32,
+        description=(
+            "Judge the difference to this instead: best-baseline, or version:<N> of this policy, "
+            "measured on the same data."
+        ),
+    )
+
+
+class OnUnmet(StrEnum):
+    """What becomes of a training whose exit criteria are unmet."""
+
+    FAIL = "Fail"
+    KEEP = "Keep"
+
+
+class StopRule(ApiModel):
+    """Ends a run early when a metric that it reports while it runs is out of bounds."""
+
+    model_config = rules(rule("has(self.min) || has(self.max)", "set min, max or both"))
+
+    metric: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_/-]*$",
+        max_length=63,
+        description="Name of a metric that is reported while the training runs.",
+    )
+    min: float | None = Field(default=None, description="Out of bounds below this.")
+    max: float | None = Field(default=None, description="Out of bounds above this.")
+    patience: int = Field(
+        default=1, ge=1, le=10000, description="Reports in a row that must be out of bounds."
+    )
 
 
 class DeepSpeed(ApiModel):
@@ -340,29 +181,44 @@ _RUN_SHAPING = (
     "tag",
     "seed",
     "recipe",
-    "sft",
-    "grpo",
+    *BLOCK_NAMES,
     "base",
+    "referenceModels",
     "adapter",
     "data",
     "exitCriteria",
+    "onUnmet",
+    "stopEarly",
     "answerSchema",
     "compute",
     "trainer",
     "checkpoints",
     "artifact",
 )
+_TEXT = "self.recipe in [" + ", ".join(f"'{recipe}'" for recipe in TEXT_RECIPES) + "]"
 
 
-class PolicyTrainingSpec(ApiModel):
+class PolicyTrainingSpec(RecipeBlocks):
     """What to train, from what, where, and when it counts as a success."""
 
     model_config = rules(
-        rule("(self.recipe == 'SFT') == has(self.sft)", "set sft if and only if recipe is SFT"),
-        rule("(self.recipe == 'GRPO') == has(self.grpo)", "set grpo if and only if recipe is GRPO"),
+        *BLOCK_RULES,
         rule(
             "self.data.exists(d, d.name == 'train')",
             "data needs an input named train",
+        ),
+        rule(f"!({_TEXT}) || has(self.base)", "base is needed: what training starts from"),
+        rule(
+            f"({_TEXT}) || !has(self.base) || has(self.base.training) || has(self.base.version)",
+            "base may only be a training or a version with this recipe, which trains no text model",
+        ),
+        rule(f"({_TEXT}) || !has(self.adapter)", "adapter is for recipes that train a text model"),
+        rule(
+            f"({_TEXT}) || !has(self.compute) || ((!has(self.compute.nodes) || "
+            "self.compute.nodes == 1) && !has(self.compute.deepspeed) && "
+            "(!has(self.compute.processesPerNode) || self.compute.processesPerNode == 1))",
+            "this recipe trains in one process: leave compute.nodes, processesPerNode and "
+            "deepspeed unset",
         ),
         rule(
             "!has(self.compute) || !has(self.compute.nodes) || self.compute.nodes == 1 "
@@ -387,10 +243,13 @@ class PolicyTrainingSpec(ApiModel):
     seed: int = Field(
         default=42, ge=0, le=4_294_967_295, description="Seed of everything that is random."
     )
-    recipe: Recipe = Field(description="How the policy is trained.")
-    sft: SFT | None = Field(default=None, description="Settings of recipe SFT.")
-    grpo: GRPO | None = Field(default=None, description="Settings of recipe GRPO.")
-    base: Base = Field(description="What training starts from: exactly one of its fields.")
+    base: Base | None = Field(
+        default=None,
+        description="What training starts from; exactly one of its fields. Text models need it.",
+    )
+    reference_models: ReferenceModels | None = Field(
+        default=None, description="Other versions' models that take part in training."
+    )
     adapter: Adapter | None = Field(
         default=None, description="Train an adapter; unset: train all weights."
     )
@@ -403,7 +262,20 @@ class PolicyTrainingSpec(ApiModel):
     exit_criteria: list[ExitCriterion] = Field(
         default_factory=list,
         max_length=32,
-        description="All must be met, or the training ends with Succeeded=False.",
+        description="All must be met, or the training ends as onUnmet says.",
+        json_schema_extra=list_map("metric", "against"),
+    )
+    on_unmet: OnUnmet = Field(
+        default=OnUnmet.FAIL,
+        description=(
+            "Fail: Succeeded=False, and what waits for this training fails as well. Keep: it ends "
+            "well, its version is not accepted and never deployed, but others may start from it."
+        ),
+    )
+    stop_early: list[StopRule] = Field(
+        default_factory=list,
+        max_length=16,
+        description="End the run early by its own metrics; the exit criteria then judge it.",
         json_schema_extra=list_map("metric"),
     )
     answer_schema: AnswerSchema = Field(

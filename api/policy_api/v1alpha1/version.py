@@ -15,7 +15,8 @@ from policy_api.base import (
     rule,
     rules,
 )
-from policy_api.v1alpha1.training import URI, Recipe, SecretRef
+from policy_api.v1alpha1.recipes.common import Recipe
+from policy_api.v1alpha1.training import URI, SecretRef
 
 
 class VersionArtifact(ApiModel):

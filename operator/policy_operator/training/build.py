@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from policy_api.keys import (
     ANNOTATION_BASE,
+    ANNOTATION_REFERENCES,
     CA_FILE,
     EXIT_CONFIG_INVALID,
     EXIT_DATA_INVALID,
@@ -22,7 +23,8 @@ from policy_api.keys import (
     TOKEN_DIR,
     TOKEN_FILE,
 )
-from policy_api.run import RunBase, RunConfig, RunInput, RunStore, RunTraining
+from policy_api.resolve import resolve
+from policy_api.run import RunConfig, RunTraining
 from policy_api.v1alpha1.training import SecretRef
 from policy_api.v1alpha1.version import (
     PolicyVersionSpec,
@@ -34,7 +36,7 @@ from policy_api.v1alpha1.version import (
 from policy_operator.settings import Settings
 from policy_operator.training import storage
 from policy_operator.training.outcome import CONTAINER
-from policy_operator.training.types import BaseReady, Manifest, RecordVersion, Training
+from policy_operator.training.types import BASE, Dependencies, Manifest, RecordVersion, Training
 
 _USER = 65532  # "nonroot" of distroless images
 # Agree on a step, save, stop: seconds for small models; a large one writes its shards in a minute.
@@ -49,7 +51,7 @@ class Plan:
 
     index: int
     min_version: int
-    base: BaseReady | None
+    dependencies: Dependencies
     ca: str
     seconds: int | None = None
     """Of the training's time, what is left to this attempt."""
@@ -96,41 +98,17 @@ def trainer_image(training: Training, settings: Settings) -> str:
 
 def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
     """Return run.json: the spec with everything that the cluster had to resolve."""
-    spec = training.spec
-    base = RunBase(
-        model=spec.base.model,
-        scratch=spec.base.scratch,
-        artifact=plan.base.artifact if plan.base is not None else None,
-    )
-    return RunConfig(
-        training=RunTraining(
-            namespace=training.meta.namespace, name=training.meta.name, uid=training.meta.uid
-        ),
+    meta = training.meta
+    return resolve(
+        training.spec,
+        RunTraining(namespace=meta.namespace, name=meta.name, uid=meta.uid),
         attempt=plan.index,
-        policy=spec.policy,
         min_version=plan.min_version,
-        tag=spec.tag,
-        seed=spec.seed,
-        recipe=spec.recipe,
-        sft=spec.sft,
-        grpo=spec.grpo,
-        base=base,
-        adapter=spec.adapter,
-        data=tuple(
-            RunInput(
-                name=d.name,
-                uri=d.uri,
-                path=storage.local_path(d.uri),
-                sha256=d.sha256,
-                max_rows=d.max_rows,
-            )
-            for d in spec.data
-        ),
-        exit_criteria=tuple(spec.exit_criteria),
-        answer_schema=spec.answer_schema,
-        compute=spec.compute,
-        checkpoints=spec.checkpoints,
-        store=RunStore(uri=spec.artifact.uri, path=storage.local_path(spec.artifact.uri)),
+        base=plan.dependencies[BASE].artifact if BASE in plan.dependencies else None,
+        references={
+            role: found.artifact for role, found in plan.dependencies.items() if role != BASE
+        },
+        path_of=storage.local_path,
         trainer_image=trainer_image(training, settings),
     )
 
@@ -213,14 +191,15 @@ def _resources(training: Training) -> Manifest:
 
 def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
     name = job_name(training, plan.index)
-    volumes, mounts = storage.volumes(training, plan.base, run=name)
+    volumes, mounts = storage.volumes(training, plan.dependencies, run=name)
+    secrets = storage.secrets(training, plan.dependencies)
     container: Manifest = {
         "name": CONTAINER,
         "image": trainer_image(training, settings),
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "policy_trainer.supervisor"],
         "env": _env(training, plan, settings),
-        "envFrom": [{"secretRef": {"name": s}} for s in storage.secrets(training, plan.base)],
+        "envFrom": [{"secretRef": {"name": s}} for s in secrets],
         "resources": _resources(training),
         "volumeMounts": mounts,
         "terminationMessagePath": TERMINATION_LOG,
@@ -290,12 +269,23 @@ def pod_failure_policy() -> Manifest:
     }
 
 
+def _decided(dependencies: Dependencies) -> dict[str, str]:
+    """Return the annotations by which later attempts take the same versions."""
+    made = {}
+    if BASE in dependencies:
+        made[ANNOTATION_BASE] = dependencies[BASE].version_name
+    others = [f"{role}={d.version_name}" for role, d in dependencies.items() if role != BASE]
+    if others:
+        made[ANNOTATION_REFERENCES] = ",".join(others)
+    return made
+
+
 def job(training: Training, plan: Plan, settings: Settings) -> Manifest:
     """Return the attempt's Job; its version label reserves the number."""
     metadata = _metadata(training, plan.index)
     metadata["labels"][LABEL_VERSION] = str(plan.min_version)
-    if plan.base is not None:
-        metadata["annotations"] = {ANNOTATION_BASE: plan.base.version_name}
+    if annotations := _decided(plan.dependencies):
+        metadata["annotations"] = annotations
     nodes = training.spec.compute.nodes
     spec: Manifest = {
         "completionMode": "Indexed",

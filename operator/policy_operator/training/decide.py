@@ -10,7 +10,6 @@ Read `decide` from top to bottom: the first case that applies wins.
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import assert_never
 
 from policy_api.conditions import get_condition
 from policy_api.criteria import evaluate, summary
@@ -22,6 +21,8 @@ from policy_api.keys import (
     REASON_DEADLINE_EXCEEDED,
     REASON_EXIT_CRITERIA_UNMET,
     REASON_IMAGE_NOT_FOUND,
+    REASON_KEPT,
+    REASON_REFERENCE_FAILED,
     REASON_REFUSED,
     REASON_RESUMED,
     REASON_RETRYING,
@@ -32,11 +33,13 @@ from policy_api.keys import (
     REASON_UNSCHEDULABLE,
     REASON_VERSION_CONFLICT,
     REASON_WAITING_FOR_BASE,
+    REASON_WAITING_FOR_REFERENCE,
 )
 from policy_api.report import Outcome, finite
 from policy_api.v1alpha1.training import (
     ArtifactStatus,
     Attempt,
+    OnUnmet,
     PolicyTrainingStatus,
 )
 from policy_api.v1alpha1.version import version_name
@@ -50,23 +53,23 @@ from policy_operator.training.attempts import (
 )
 from policy_operator.training.status import State, finished, take_progress, take_report
 from policy_operator.training.types import (
+    BASE,
     Action,
     AttemptView,
-    BaseFailed,
-    BaseReady,
-    BaseWaiting,
     CompleteAttempt,
     Decision,
     DeleteTraining,
     End,
     Event,
     EventType,
-    NoBase,
+    Failed,
     Observed,
+    Ready,
     RecordVersion,
     StartAttempt,
     StopJob,
     Training,
+    Waiting,
 )
 
 _ASK_AGAIN = timedelta(seconds=30)  # after a refusal that may pass, e.g. a quota
@@ -206,8 +209,11 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
         parent = parent_version(spec.policy, view.base_version)
         actions = (RecordVersion(report, verdicts, finite(report.metrics), parent),)
     message = f"version {artifact.version}: {summary(verdicts)}"
-    reason = REASON_SUCCEEDED if met else REASON_EXIT_CRITERIA_UNMET
-    return Decision(state.ended(met, reason, message).status, actions=actions)
+    kept = not met and spec.on_unmet is OnUnmet.KEEP
+    if kept:
+        message += "; kept, never deployed (onUnmet: Keep)"
+    reason = REASON_SUCCEEDED if met else REASON_KEPT if kept else REASON_EXIT_CRITERIA_UNMET
+    return Decision(state.ended(met or kept, reason, message).status, actions=actions)
 
 
 def parent_version(policy: str, base: str | None) -> int | None:
@@ -246,29 +252,17 @@ def _follow(
     if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
         state = state.running(REASON_REFUSED, observed.refusal.message)
         look_again = _sooner(look_again, state.now + _ASK_AGAIN)
-    elif not active.complete and not isinstance(observed.base, BaseWaiting | BaseFailed):
-        base = observed.base if isinstance(observed.base, BaseReady) else None
-        actions = (CompleteAttempt(active.index, base),)
+    elif not active.complete and (ready := _all_ready(observed)) is not None:
+        actions = (CompleteAttempt(active.index, ready),)
     return Decision(state.status, actions=actions, next_check_at=_sooner(deadline, look_again))
 
 
 def _start(
     state: State, attempts: tuple[Attempt, ...], observed: Observed, deadline: datetime | None
 ) -> Decision:
-    base: BaseReady | None
-    match observed.base:
-        case BaseFailed(message):
-            return Decision(state.ended(False, REASON_BASE_FAILED, message).status)
-        case BaseWaiting(message):
-            waiting = state.running(REASON_WAITING_FOR_BASE, message)
-            return Decision(waiting.status, next_check_at=deadline)
-        case NoBase():
-            base = None
-        case BaseReady():
-            base = observed.base
-        case _:
-            assert_never(observed.base)
-
+    ready = _all_ready(observed)
+    if ready is None:
+        return _wait(state, observed, deadline)
     status, index, after = state.training.status, 0, ""
     if attempts:
         last = attempts[-1]
@@ -292,10 +286,29 @@ def _start(
     job = f"{state.training.meta.name}-{index}"
     return Decision(
         status,
-        actions=(StartAttempt(index, base, left),),
+        actions=(StartAttempt(index, ready, left),),
         next_check_at=state.now,
         events=(("Normal", "AttemptStarted", f"Job {job} is made{after}"),),
     )
+
+
+def _all_ready(observed: Observed) -> dict[str, Ready] | None:
+    """Return the versions that the training needs; None when one is not there."""
+    found = {r: d for r, d in observed.dependencies.items() if isinstance(d, Ready)}
+    return found if len(found) == len(observed.dependencies) else None
+
+
+def _wait(state: State, observed: Observed, deadline: datetime | None) -> Decision:
+    """Fail with the first version that will never come, or wait for the first that may."""
+    for role, needed in observed.dependencies.items():
+        if isinstance(needed, Failed):
+            reason = REASON_BASE_FAILED if role == BASE else REASON_REFERENCE_FAILED
+            return Decision(state.ended(False, reason, needed.message).status)
+    role, message = next(
+        (r, d.message) for r, d in observed.dependencies.items() if isinstance(d, Waiting)
+    )
+    reason = REASON_WAITING_FOR_BASE if role == BASE else REASON_WAITING_FOR_REFERENCE
+    return Decision(state.running(reason, message).status, next_check_at=deadline)
 
 
 def _after_the_end(training: Training, observed: Observed, now: datetime) -> Decision:

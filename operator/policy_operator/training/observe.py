@@ -5,24 +5,19 @@ from collections.abc import Sequence
 from policy_api.conditions import get_condition
 from policy_api.keys import (
     ANNOTATION_BASE,
+    ANNOTATION_REFERENCES,
     COND_ACCEPTED,
-    COND_SUCCEEDED,
     LABEL_TRAINING,
 )
-from policy_api.run import BaseArtifact
-from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus, version_name
+from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
 
 from policy_operator.cache import Cache, Obj
 from policy_operator.context import Context
+from policy_operator.training import dependencies
 from policy_operator.training.outcome import pod_active, view
-from policy_operator.training.storage import local_path
 from policy_operator.training.types import (
+    BASE,
     AttemptView,
-    BaseFailed,
-    BaseReady,
-    BaseState,
-    BaseWaiting,
-    NoBase,
     Observed,
     Training,
     VersionRecord,
@@ -73,62 +68,17 @@ def reserved_version(jobs: Sequence[Obj]) -> int | None:
     return next((n for job in jobs if (n := label_number(job))), None)
 
 
-def base_artifact(version: Obj) -> BaseReady:
-    """Return what a pod needs to start from a PolicyVersion."""
-    spec = PolicyVersionSpec.model_validate(version["spec"])
-    secret = spec.artifact.secret_ref
-    return BaseReady(
-        artifact=BaseArtifact(
-            uri=spec.artifact.uri,
-            path=local_path(spec.artifact.uri),
-            sha256=spec.artifact.sha256,
-            policy=spec.policy,
-            version=spec.version,
-        ),
-        version_name=version["metadata"]["name"],
-        secret=secret.name if secret is not None else None,
-    )
-
-
-def base_state(  # noqa: PLR0911 - one return a case
-    cache: Cache, training: Training, decided: str | None
-) -> BaseState:
-    """Say what the training starts from, or why it can't yet.
-
-    Args:
-        cache: Where the other training and its version are looked up.
-        training: The one that has a base.
-        decided: Name of the PolicyVersion that the first attempt took: later ones take the same,
-            even when the other training is gone.
-    """
-    ref = training.spec.base.training
-    if ref is None:
-        return NoBase()
-    namespace = training.meta.namespace
-    if decided is not None:
-        version = cache.get("PolicyVersion", namespace, decided)
-        if version is None:
-            return BaseFailed(f"PolicyVersion {decided}, which training starts from, was deleted")
-        return base_artifact(version)
-    other = cache.get("PolicyTraining", namespace, ref.name)
-    if other is None:
-        return BaseWaiting(f"waits for PolicyTraining {ref.name}, which does not exist yet")
-    theirs = Training.parse(other)
-    verdict = get_condition(theirs.status.conditions, COND_SUCCEEDED)
-    if verdict is None or verdict.status == "Unknown":
-        state = theirs.status.state or "new"
-        return BaseWaiting(f"waits for PolicyTraining {ref.name}, which is {state}")
-    if verdict.status == "False":
-        said = f"{verdict.reason}: {verdict.message}"
-        return BaseFailed(f"PolicyTraining {ref.name}, its base, failed ({said})")
-    number = theirs.status.version
-    name = version_name(theirs.spec.policy, number) if number is not None else ""
-    version = cache.get("PolicyVersion", namespace, name)
-    if version is None or version["spec"]["training"]["uid"] != theirs.meta.uid:
-        return BaseFailed(
-            f"PolicyTraining {ref.name}, its base, succeeded, but its PolicyVersion {name} is gone"
-        )
-    return base_artifact(version)
+def decided_versions(jobs: Sequence[Obj]) -> dict[str, str]:
+    """Return the PolicyVersions that the first attempt took, by role."""
+    for job in jobs:
+        base = annotation(job, ANNOTATION_BASE)
+        others = annotation(job, ANNOTATION_REFERENCES) or ""
+        found = dict(pair.split("=", 1) for pair in others.split(",") if pair)
+        if base is not None:
+            found[BASE] = base
+        if found:
+            return found
+    return {}
 
 
 def version_record(cache: Cache, training: Training, number: int) -> VersionRecord | None:
@@ -165,7 +115,6 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
     ]
     active = {j["metadata"]["uid"] for j, v in zip(open_jobs, views, strict=True) if v.end is None}
     pods_left = any(pod_active(p) and not any(owned_by(p, u) for u in active) for p in pods)
-    decided = next((name for j in jobs if (name := annotation(j, ANNOTATION_BASE))), None)
     record = None
     report = views[-1].end.report if views and views[-1].end is not None else None
     if report is not None and report.artifact is not None:
@@ -173,7 +122,7 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
     observed = Observed(
         attempts=tuple(views),
         pods_left=pods_left,
-        base=base_state(cache, training, decided),
+        dependencies=dependencies.find(cache, training, decided_versions(jobs)),
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
     )

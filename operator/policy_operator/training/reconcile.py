@@ -31,10 +31,10 @@ from policy_operator.training.observe import observe, owned_by
 from policy_operator.training.status import finished
 from policy_operator.training.types import (
     Action,
-    BaseReady,
     CompleteAttempt,
     Decision,
     DeleteTraining,
+    Dependencies,
     RecordVersion,
     Refusal,
     StartAttempt,
@@ -129,11 +129,11 @@ async def _act(
 ) -> None:
     meta = training.meta
     match action:
-        case StartAttempt(index, base, seconds):
-            plan = replace(_plan(ctx, training, index, base, reserved), seconds=seconds)
+        case StartAttempt(index, needed, seconds):
+            plan = replace(_plan(ctx, training, index, needed, reserved), seconds=seconds)
             await _create_own(ctx, training, build.job(training, plan, ctx.settings))
-        case CompleteAttempt(index, base):
-            plan = _plan(ctx, training, index, base, reserved)
+        case CompleteAttempt(index, needed):
+            plan = _plan(ctx, training, index, needed, reserved)
             await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
         case StopJob(job):
             await _stop(ctx, meta.namespace, job)
@@ -146,13 +146,13 @@ async def _act(
 
 
 def _plan(
-    ctx: Context, training: Training, index: int, base: BaseReady | None, reserved: int | None
+    ctx: Context, training: Training, index: int, needed: Dependencies, reserved: int | None
 ) -> build.Plan:
     meta = training.meta
     number = reserved
     if number is None:
         number = ctx.numbers.reserve(meta.namespace, training.spec.policy, meta.uid)
-    return build.Plan(index=index, min_version=number, base=base, ca=ctx.authority.ca)
+    return build.Plan(index=index, min_version=number, dependencies=needed, ca=ctx.authority.ca)
 
 
 async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:

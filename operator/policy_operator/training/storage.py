@@ -12,7 +12,7 @@ from policy_api.keys import (
     TOKEN_FILE,
 )
 
-from policy_operator.training.types import BaseReady, Manifest, Training
+from policy_operator.training.types import Dependencies, Manifest, Training
 
 _TOKEN_SECONDS = 3600
 _PVC = re.compile(r"^pvc://(?P<claim>[^/]+)(?:/(?P<path>.*))?$")
@@ -28,9 +28,9 @@ def local_path(uri: str) -> str:
     return uri.removeprefix("file://")
 
 
-def _uris(training: Training, base: BaseReady | None) -> list[str]:
+def _uris(training: Training, needed: Dependencies) -> list[str]:
     uris = [training.spec.artifact.uri, *(d.uri for d in training.spec.data)]
-    return [*uris, base.artifact.uri] if base is not None else uris
+    return [*uris, *(found.artifact.uri for found in needed.values())]
 
 
 def _matches(pattern: re.Pattern[str], group: str, uris: Iterable[str]) -> list[str]:
@@ -38,10 +38,10 @@ def _matches(pattern: re.Pattern[str], group: str, uris: Iterable[str]) -> list[
 
 
 def volumes(
-    training: Training, base: BaseReady | None, run: str
+    training: Training, needed: Dependencies, run: str
 ) -> tuple[list[Manifest], list[Manifest]]:
     """Return (volumes, mounts) of a trainer pod; `run` is the ConfigMap with its config."""
-    uris = _uris(training, base)
+    uris = _uris(training, needed)
     token = {"path": TOKEN_FILE, "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS}
     made: list[Manifest] = [
         {"name": "run", "configMap": {"name": run}},
@@ -72,8 +72,8 @@ def volumes(
     return made, mounts
 
 
-def secrets(training: Training, base: BaseReady | None) -> list[str]:
+def secrets(training: Training, needed: Dependencies) -> list[str]:
     """Return Secrets whose keys become environment variables; the training's own come last."""
     own = training.spec.artifact.secret_ref
-    names = [base.secret if base is not None else None, own.name if own is not None else None]
+    names = [*(found.secret for found in needed.values()), own.name if own is not None else None]
     return list(dict.fromkeys(n for n in names if n is not None))

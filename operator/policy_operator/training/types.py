@@ -72,14 +72,13 @@ class AttemptView:
     end: End | None = None
 
 
-@dataclass(frozen=True)
-class NoBase:
-    """Training starts from a model or from scratch."""
+BASE = "base"
+"""The role of the version that training starts from."""
 
 
 @dataclass(frozen=True)
-class BaseReady:
-    """The version to start from."""
+class Ready:
+    """A version that the training needs is there."""
 
     artifact: BaseArtifact
     version_name: str
@@ -87,20 +86,21 @@ class BaseReady:
 
 
 @dataclass(frozen=True)
-class BaseWaiting:
-    """The other training has not succeeded yet."""
+class Waiting:
+    """It may still come: its training has not ended."""
 
     message: str
 
 
 @dataclass(frozen=True)
-class BaseFailed:
-    """The other training will never succeed."""
+class Failed:
+    """It will never come."""
 
     message: str
 
 
-BaseState = NoBase | BaseReady | BaseWaiting | BaseFailed
+Dependency = Ready | Waiting | Failed
+Dependencies = Mapping[str, Ready]  # by role
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class Observed:
     """Attempts whose Job exists and whose end the status does not know yet."""
     pods_left: bool = False
     """Pods of an ended attempt still run: they may still write their checkpoint."""
-    base: BaseState = field(default_factory=NoBase)
+    dependencies: Mapping[str, Dependency] = field(default_factory=dict)
+    """The versions that it needs, by role."""
     version: VersionRecord | None = None
     progress: ReportedProgress | None = None
     refusal: Refusal | None = None
@@ -142,7 +143,7 @@ class StartAttempt:
     """Create the attempt's Job."""
 
     index: int
-    base: BaseReady | None
+    dependencies: Dependencies
     seconds: int | None = None
     """Time left to it: the Job controller ends it also while the operator is away."""
 
@@ -152,7 +153,7 @@ class CompleteAttempt:
     """Create what its Job needs: the ConfigMap and, for several pods, the Service."""
 
     index: int
-    base: BaseReady | None
+    dependencies: Dependencies
 
 
 @dataclass(frozen=True)

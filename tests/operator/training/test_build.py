@@ -13,11 +13,11 @@ from policy_api.v1alpha1.version import PolicyVersionSpec
 from policy_operator.settings import Settings
 from policy_operator.training import build
 from policy_operator.training.storage import local_path
-from policy_operator.training.types import BaseReady, RecordVersion
+from policy_operator.training.types import Ready, RecordVersion
 from training_world import done, training
 
 SETTINGS = Settings(namespace="system", trainer_image="registry.example/trainer:1")
-BASE = BaseReady(
+BASE = Ready(
     artifact=BaseArtifact(
         uri="pvc://shared/m/forge/1", path="/p", sha256="0" * 64, policy="forge", version=1
     ),
@@ -41,7 +41,8 @@ WIDE = {
 
 
 def plan(index=0, base=None, number=3) -> build.Plan:
-    return build.Plan(index=index, min_version=number, base=base, ca="-----BEGIN")
+    needed = {"base": base} if base is not None else {}
+    return build.Plan(index=index, min_version=number, dependencies=needed, ca="-----BEGIN")
 
 
 def container_of(job):

@@ -9,16 +9,16 @@ from policy_api.conditions import get_condition
 from policy_api.run import BaseArtifact
 from policy_operator.progress import ReportedProgress
 from policy_operator.training.types import (
-    BaseFailed,
-    BaseReady,
-    BaseWaiting,
     CompleteAttempt,
     DeleteTraining,
+    Failed,
+    Ready,
     RecordVersion,
     Refusal,
     StartAttempt,
     StopJob,
     VersionRecord,
+    Waiting,
 )
 from training_world import T0, Cluster, done, ended, report, training
 
@@ -41,11 +41,11 @@ def started(**changes) -> Cluster:
 def test_the_job_comes_first_then_what_it_needs_then_the_status():
     cluster = Cluster(training())
     first = cluster.step()
-    assert first.actions == (StartAttempt(0, None),)
+    assert first.actions == (StartAttempt(0, {}),)
     assert first.next_check_at == T0
     assert [e[1] for e in first.events] == ["AttemptStarted"]
     second = cluster.step()
-    assert second.actions == (CompleteAttempt(0, None),)
+    assert second.actions == (CompleteAttempt(0, {}),)
     status = cluster.training.status
     assert (status.state, status.started_at, status.observed_generation) == ("Starting", T0, 1)
     assert status_of(cluster) == ("Unknown", "Starting", "0 of 1 pods run")
@@ -276,7 +276,7 @@ def test_the_deadline_counts_from_the_first_start_over_all_attempts():
     cluster = started(activeDeadlineSeconds=300)
     assert cluster.decide().next_check_at == T0 + timedelta(seconds=300)
     preempt(cluster, 0, after=200)
-    assert cluster.decide().actions == (StartAttempt(1, None, seconds=100),)
+    assert cluster.decide().actions == (StartAttempt(1, {}, seconds=100),)
     cluster.settle()
     cluster.run(1)
     cluster.settle()
@@ -311,7 +311,7 @@ def test_nothing_is_done_about_a_training_that_is_being_deleted():
     assert Cluster(dying).decide().actions == ()
 
 
-BASE = BaseReady(
+FIRST = Ready(
     BaseArtifact(uri="pvc://a/m/forge/1", path="/x", sha256="0" * 64, policy="forge", version=1),
     "forge-v1",
 )
@@ -319,21 +319,54 @@ DEPENDENT = {"base": {"training": {"name": "first"}}}
 
 
 def test_it_waits_for_its_base_and_says_so():
-    cluster = Cluster(training(**DEPENDENT), base=BaseWaiting("waits for PolicyTraining first"))
+    cluster = Cluster(
+        training(**DEPENDENT), dependencies={"base": Waiting("waits for PolicyTraining first")}
+    )
     cluster.settle()
     assert cluster.jobs_made == []
     assert status_of(cluster) == ("Unknown", "WaitingForBase", "waits for PolicyTraining first")
-    cluster.base = BASE
-    assert cluster.decide().actions == (StartAttempt(0, BASE),)
+    cluster.dependencies = {"base": FIRST}
+    assert cluster.decide().actions == (StartAttempt(0, {"base": FIRST}),)
     cluster.settle()
     assert cluster.training.status.state == "Starting"
 
 
 def test_a_base_that_failed_for_good_fails_it():
-    cluster = Cluster(training(**DEPENDENT), base=BaseFailed("PolicyTraining first failed"))
+    cluster = Cluster(
+        training(**DEPENDENT), dependencies={"base": Failed("PolicyTraining first failed")}
+    )
     cluster.settle()
     assert status_of(cluster) == ("False", "BaseFailed", "PolicyTraining first failed")
     assert cluster.jobs_made == []
+
+
+def test_it_waits_for_every_version_that_takes_part():
+    waits = {"base": FIRST, "reward": Waiting("waits for PolicyTraining rm")}
+    cluster = Cluster(training(**DEPENDENT), dependencies=waits)
+    cluster.settle()
+    assert cluster.jobs_made == []
+    assert status_of(cluster) == ("Unknown", "WaitingForReference", "waits for PolicyTraining rm")
+    cluster.dependencies = {"base": FIRST, "reward": FIRST}
+    assert cluster.decide().actions == (StartAttempt(0, cluster.dependencies),)
+
+
+def test_a_reference_that_failed_for_good_fails_it_whatever_else_it_waits_for():
+    needed = {"base": Waiting("waits"), "reward": Failed("PolicyTraining rm failed")}
+    cluster = Cluster(training(**DEPENDENT), dependencies=needed)
+    cluster.settle()
+    assert status_of(cluster) == ("False", "ReferenceFailed", "PolicyTraining rm failed")
+
+
+def test_unmet_criteria_with_keep_end_well_and_the_version_is_not_accepted():
+    cluster = started(exitCriteria=[{"metric": "loss", "max": 0.0}], onUnmet="Keep")
+    cluster.end(0, ended(message=done()), failed=False)
+    decision = cluster.decide()
+    (record,) = decision.actions
+    assert [v.met for v in record.verdicts] == [False]
+    cluster.settle()
+    status, reason, message = status_of(cluster)
+    assert (status, reason) == ("True", "Kept")
+    assert "never deployed (onUnmet: Keep)" in message
 
 
 def test_the_parent_is_a_version_of_the_same_policy():

@@ -5,14 +5,18 @@ Shao et al. 2024, DeepSeekMath. The reward is declared in the manifest, see rewa
 
 from typing import Any
 
-from policy_api.artifact import Generation
+from policy_api import criteria
+from policy_api.artifact import Generation, Kind
 from policy_api.base import Metric
 from policy_api.run import RunConfig
-from policy_api.v1alpha1.training import GRPO
+from policy_api.v1alpha1.recipes.grpo import GRPO
 
 from policy_trainer import adapter, arguments, base_model, data, evaluate, rewards, text
-from policy_trainer.checkpoint import Checkpoints, Saver, fit
+from policy_trainer.checkpoint import Checkpoints
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
+from policy_trainer.figures import curves
+from policy_trainer.fit import Saver, fit
+from policy_trainer.intervals import Intervals
 from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
@@ -25,7 +29,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
     prompts, sampled at the training's temperature, after and before), `eval_reward_delta` (after
     minus before), `eval_answer_valid` (share of greedy answers that keep the answer schema).
     """
-    rewards.check(block.rewards)
+    reward = rewards.Rewards(run, block.rewards, "grpo.rewards", process)
     room = block.max_length - block.max_completion_length
     if room <= 0:
         raise ConfigInvalidError(
@@ -33,10 +37,16 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
             f"maxCompletionLength {block.max_completion_length}",
             field="grpo.maxLength",
         )
-    inputs = [source for name in ("train", "validation") if (source := run.input(name))]
-    loaded = {source.name: data.load(source, ["prompt"]) for source in inputs}
+    if block.beta and run.base.scratch is not None and run.adapter is None:
+        raise ConfigInvalidError(
+            "beta keeps the policy near its start, and a scratch model is no start to stay near: "
+            "set beta to 0 or name another base",
+            field="grpo.beta",
+        )
+    loaded = data.load_all(run, data.texts("prompt"))
     rows = loaded["train"].rows
-    held_out = [row["prompt"] for row in loaded["validation"].rows] if len(loaded) > 1 else []
+    validation = loaded["validation"].rows if "validation" in loaded else []
+    held_out = [row["prompt"] for row in validation]
 
     from datasets import Dataset  # noqa: PLC0415 - seconds, after the data was checked
     from trl import GRPOConfig, GRPOTrainer  # noqa: PLC0415
@@ -65,7 +75,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
     trainer = GRPOTrainer(
         model=model,
         args=args,
-        reward_funcs=[rewards.function(reward) for reward in block.rewards],
+        reward_funcs=reward.functions(),
         train_dataset=Dataset.from_list([text.example(tokenizer, row) for row in rows]),
         processing_class=tokenizer,
         peft_config=adapter.config(run, model),
@@ -73,15 +83,15 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
     # One generation serves this many forward passes, and so this many optimizer steps.
     passes = args.steps_per_generation * args.num_iterations
     unit = max(1, passes // args.gradient_accumulation_steps)
-    saver = Saver(checkpoints, stop, run.checkpoints.every_steps, unit)
-    fitted = fit(trainer, saver, checkpoints, stop)
+    saver = Saver(run, checkpoints, stop, unit)
+    weights, fitted = fit(trainer, saver, checkpoints, stop)
     del trainer, model  # their memory is needed for the evaluation
     generation = Generation(
         max_new_tokens=block.max_completion_length, prompt_template=text.template(tokenizer)
     )
     used = [source.used for source in loaded.values()]
     if not process.first:
-        return Trained(fitted, used, generation, evaluated=None)
+        return Trained(fitted, used, evaluated=None)
 
     metrics: list[Metric] = []
     base, tokenizer = base_model.load(run, process, learned_from)
@@ -89,13 +99,25 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
 
     def score(model: Any) -> Any:
         return evaluate.mean_rewards(
-            model, tokenizer, held_out, sampled, process, rewards=block.rewards, seed=run.seed
+            model, tokenizer, held_out, sampled, process, rewards=reward, seed=run.seed
         )
 
     before = score(base) if held_out else None
-    trained = adapter.trained_model(run, fitted.weights, base)
+    trained = adapter.trained_model(run, weights, base)
     if before is not None:
-        metrics += evaluate.compare("eval_reward", score(trained), before, run.seed)
+        intervals = Intervals.of(run)
+        after = score(trained)
+        metrics += intervals.compare("eval_reward", after, before)
+        for name, other in base_model.other_versions(run, process):
+            named = criteria.versus("eval_reward", name)
+            metrics.append(intervals.mean(named, after - score(other)))
         served = evaluate.answers(trained, tokenizer, held_out, generation, process)
-        metrics.append(evaluate.validity(run.answer_schema, served, run.seed))
-    return Trained(fitted, used, generation, Evaluated(trained, tokenizer, metrics))
+        metrics.append(evaluate.validity(run.answer_schema, served, intervals))
+    evaluated = Evaluated(
+        metrics,
+        Kind.CAUSAL_LM,
+        text.writer(trained, tokenizer),
+        generation=generation,
+        charts=curves(fitted.history, {"reward": "Mean reward", "kl": "KL to the start"}),
+    )
+    return Trained(fitted, used, evaluated)

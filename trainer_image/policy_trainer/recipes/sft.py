@@ -1,12 +1,17 @@
 """SFT: learn answers from examples (TRL's SFTTrainer)."""
 
-from policy_api.artifact import Generation
+import numpy as np
+from policy_api import criteria
+from policy_api.artifact import Generation, Kind
 from policy_api.base import Metric
 from policy_api.run import RunConfig
-from policy_api.v1alpha1.training import SFT
+from policy_api.v1alpha1.recipes.sft import SFT
 
 from policy_trainer import adapter, arguments, base_model, data, evaluate, text
-from policy_trainer.checkpoint import Checkpoints, Saver, fit
+from policy_trainer.checkpoint import Checkpoints
+from policy_trainer.figures import curves
+from policy_trainer.fit import Saver, fit
+from policy_trainer.intervals import Intervals, Numbers
 from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
@@ -20,10 +25,10 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
 
     Metrics: `eval_loss` and `eval_loss_base` (mean over the tokens of the answers of the
     `validation` data, after and before), `eval_loss_delta` (after minus before, so less is better),
-    `eval_answer_valid` (share of served answers that keep the answer schema).
+    `eval_perplexity` (e to the mean loss), `eval_answer_valid` (share of served answers that keep
+    the answer schema).
     """
-    inputs = [source for name in ("train", "validation") if (source := run.input(name))]
-    loaded = {source.name: data.load(source, FIELDS) for source in inputs}
+    loaded = data.load_all(run, data.texts(*FIELDS))
     rows = loaded["train"].rows
     held_out = loaded["validation"].rows if "validation" in loaded else []
 
@@ -41,7 +46,7 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
         ),
         prompt_template=text.template(tokenizer),
     )
-    saver = Saver(checkpoints, stop, run.checkpoints.every_steps)
+    saver = Saver(run, checkpoints, stop)
     trainer = SFTTrainer(
         model=model,
         args=args,
@@ -49,21 +54,38 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
         processing_class=tokenizer,
         peft_config=adapter.config(run, model),
     )
-    fitted = fit(trainer, saver, checkpoints, stop)
+    weights, fitted = fit(trainer, saver, checkpoints, stop)
     del trainer, model  # their memory is needed for the evaluation
 
     used = [source.used for source in loaded.values()]
     if not process.first:
-        return Trained(fitted, used, generation, evaluated=None)
+        return Trained(fitted, used, evaluated=None)
 
     metrics: list[Metric] = []
     base, tokenizer = base_model.load(run, process, learned_from)
     before = evaluate.losses(base, tokenizer, held_out, process) if held_out else None
-    trained = adapter.trained_model(run, fitted.weights, base)
+    trained = adapter.trained_model(run, weights, base)
     if before is not None:
-        after = evaluate.losses(trained, tokenizer, held_out, process)
-        metrics += evaluate.compare("eval_loss", after[0], before[0], run.seed, weights=after[1])
+        intervals = Intervals.of(run)
+        after, tokens = evaluate.losses(trained, tokenizer, held_out, process)
+        metrics += intervals.compare("eval_loss", after, before[0], tokens)
+        metrics.append(intervals.statistic("eval_perplexity", _perplexity, after, tokens))
+        for name, other in base_model.other_versions(run, process):
+            theirs, _ = evaluate.losses(other, tokenizer, held_out, process)
+            named = criteria.versus("eval_loss", name)
+            metrics.append(intervals.mean(named, after - theirs, tokens))
         prompts = [row["prompt"] for row in held_out]
         served = evaluate.answers(trained, tokenizer, prompts, generation, process)
-        metrics.append(evaluate.validity(run.answer_schema, served, run.seed))
-    return Trained(fitted, used, generation, Evaluated(trained, tokenizer, metrics))
+        metrics.append(evaluate.validity(run.answer_schema, served, intervals))
+    evaluated = Evaluated(
+        metrics,
+        Kind.CAUSAL_LM,
+        text.writer(trained, tokenizer),
+        generation=generation,
+        charts=curves(fitted.history, {"loss": "Training loss"}),
+    )
+    return Trained(fitted, used, evaluated)
+
+
+def _perplexity(losses: Numbers, tokens: Numbers) -> float:
+    return float(np.exp(np.average(losses, weights=tokens)))

@@ -1,0 +1,74 @@
+"""From a spec to the config of one attempt: the same for the operator and for a laptop. Pure."""
+
+from collections.abc import Callable, Mapping
+
+from policy_api.run import (
+    BaseArtifact,
+    RunBase,
+    RunConfig,
+    RunInput,
+    RunReference,
+    RunStore,
+    RunTraining,
+)
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+
+
+def resolve(
+    spec: PolicyTrainingSpec,
+    training: RunTraining,
+    *,
+    attempt: int,
+    min_version: int,
+    base: BaseArtifact | None,
+    references: Mapping[str, BaseArtifact],
+    path_of: Callable[[str], str],
+    trainer_image: str | None,
+) -> RunConfig:
+    """Return run.json.
+
+    Args:
+        spec: As the user wrote it.
+        training: Whose attempt it is.
+        attempt: 0, 1, 2…
+        min_version: First number that may be free.
+        base: The artifact that `base.training` or `base.version` stands for.
+        references: The artifacts that take part, by role: `reward`, `version:3`.
+        path_of: Where the trainer finds what a URI names.
+        trainer_image: Image of the pod, if there is one.
+    """
+    start = spec.base
+    return RunConfig(
+        **spec.blocks(),
+        training=training,
+        attempt=attempt,
+        policy=spec.policy,
+        min_version=min_version,
+        tag=spec.tag,
+        seed=spec.seed,
+        base=RunBase(
+            model=start.model if start is not None else None,
+            scratch=start.scratch if start is not None else None,
+            artifact=base,
+        ),
+        references=tuple(RunReference(name=n, artifact=a) for n, a in references.items()),
+        adapter=spec.adapter,
+        data=tuple(
+            RunInput(
+                name=d.name,
+                uri=d.uri,
+                path=path_of(d.uri),
+                sha256=d.sha256,
+                max_rows=d.max_rows,
+                split=d.split,
+            )
+            for d in spec.data
+        ),
+        exit_criteria=tuple(spec.exit_criteria),
+        stop_early=tuple(spec.stop_early),
+        answer_schema=spec.answer_schema,
+        compute=spec.compute,
+        checkpoints=spec.checkpoints,
+        store=RunStore(uri=spec.artifact.uri, path=path_of(spec.artifact.uri)),
+        trainer_image=trainer_image,
+    )

@@ -1,0 +1,152 @@
+"""DPO and RewardModel learn from pairs, stop and go on exactly; GRPO follows a reward model."""
+
+import hashlib
+import json
+
+import pytest
+from policy_api.artifact import PolicyManifest
+from policy_api.report import Outcome
+from trainer.worlds import StopAt, config, grpo, sha256
+
+pytestmark = [
+    pytest.mark.trainer,
+    pytest.mark.filterwarnings("ignore"),  # the libraries' own
+    pytest.mark.timeout(300),
+]
+
+RECIPES = {"DPO": "dpo", "RewardModel": "rewardModel"}
+
+
+def write(file, count):
+    """Write pairs whose better answer gives a reason; in every fourth it is the shorter one."""
+    with file.open("w") as lines:
+        for n in range(count):
+            better = f"Score: {n % 4} because of it"
+            worse = f"Score: {n % 3}" + (" and that is all that I say" if n % 4 == 0 else "")
+            row = {"prompt": f"Rate {n % 8}", "chosen": better, "rejected": worse}
+            lines.write(json.dumps(row) + "\n")
+
+
+def wanted(root, uid, recipe, **changes):
+    if not (root / "train.jsonl").exists():
+        write(root / "train.jsonl", 64)
+        write(root / "validation.jsonl", 24)
+    block = {"maxSteps": 6, "learningRate": 0.003, "batchSize": 8, "maxLength": 80}
+    blocks = {RECIPES[recipe]: {**block, **changes.pop("block", {})}}
+    return config(root, uid, recipe=recipe, sft=None, **blocks, **changes)
+
+
+def manifest(root, number):
+    folder = root / "policies" / "review-forge" / str(number)
+    return folder, PolicyManifest.model_validate_json((folder / "policy.json").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def preferred(tmp_path_factory):
+    return tmp_path_factory.mktemp("preferred")
+
+
+@pytest.fixture
+def reward_model(preferred, attempt):
+    """A folder with an accepted reward model, and its report; trained once."""
+    report = attempt(wanted(preferred, "reward", "RewardModel", block={"maxSteps": 60}))
+    return preferred / "policies" / "review-forge" / "1", report
+
+
+def reference(folder):
+    found = hashlib.sha256((folder / "policy.json").read_bytes()).hexdigest()
+    uri = "pvc://artifacts/policies/review-forge/1"
+    artifact = {"uri": uri, "path": str(folder), "sha256": found}
+    return {"name": "reward", "artifact": {**artifact, "policy": "review-forge", "version": 1}}
+
+
+def test_dpo_learns_to_prefer_and_stays_a_model_that_is_served(attempt, tmp_path):
+    report = attempt(wanted(tmp_path, "dpo", "DPO", block={"maxSteps": 40}))
+    assert report.outcome is Outcome.COMPLETED, report.message
+    metrics = {metric.name: metric for metric in report.metrics}
+    assert metrics["eval_margin"].low > 0.1, report.metrics
+    assert metrics["eval_accuracy"].value == 1
+    assert metrics["eval_loss"].high < 0.69
+    folder, made = manifest(tmp_path, 1)
+    assert made.kind == "CausalLM"
+    assert (folder / "model.safetensors").exists()
+
+
+def test_a_reward_model_tells_better_answers_from_worse_ones(reward_model):
+    folder, report = reward_model
+    metrics = {metric.name: metric for metric in report.metrics}
+    if report.step is not None:
+        assert metrics["eval_accuracy"].low > 0.9, report.metrics
+    assert metrics["eval_auc"].value > 0.9
+    assert metrics["eval_accuracy_baseline_length"].value == pytest.approx(0.75)
+    assert 0 <= metrics["eval_ece"].value < 0.3
+    made = PolicyManifest.model_validate_json((folder / "policy.json").read_bytes())
+    assert made.kind == "RewardModel"
+    assert json.loads((folder / "config.json").read_text())["architectures"] == [
+        "LlamaForSequenceClassification"
+    ]
+
+
+def test_grpo_follows_the_reward_model_that_it_refers_to(reward_model, attempt, tmp_path):
+    folder, _ = reward_model
+    sft = {"maxSteps": 60, "learningRate": 0.01, "batchSize": 8, "maxLength": 64}
+    assert attempt(config(tmp_path, "sft", sft=sft)).outcome is Outcome.COMPLETED
+    more = grpo(
+        tmp_path / "policies" / "review-forge" / "1",
+        maxSteps=15,
+        batchSize=16,
+        rewards=[{"name": "preferred", "weight": 1, "model": "reward"}],
+    )
+    report = attempt(config(tmp_path, "grpo", references=[reference(folder)], **more))
+    assert report.outcome is Outcome.COMPLETED, report.message
+    metrics = {metric.name: metric for metric in report.metrics}
+    assert metrics["eval_reward_delta"].low > 0.1, report.metrics
+    _, made = manifest(tmp_path, 2)
+    assert [r.name for r in made.references] == ["reward"]
+
+
+def test_a_reference_that_does_not_score_is_refused(attempt, tmp_path):
+    assert attempt(config(tmp_path, "sft")).outcome is Outcome.COMPLETED
+    folder = tmp_path / "policies" / "review-forge" / "1"
+    more = grpo(folder, rewards=[{"name": "preferred", "weight": 1, "model": "reward"}])
+    report = attempt(config(tmp_path, "grpo", references=[reference(folder)], **more))
+    assert report.outcome is Outcome.CONFIG_INVALID
+    assert report.message.endswith("is a CausalLM; train one with recipe RewardModel")
+    assert report.field == "referenceModels.reward"
+
+
+@pytest.mark.parametrize("adapter", [None, {"rank": 4, "alpha": 8}], ids=["whole", "adapter"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_that_was_stopped_goes_on_bit_exactly(attempt, tmp_path, recipe, adapter):
+    whole = attempt(wanted(tmp_path, "whole", recipe, adapter=adapter))
+    assert whole.outcome is Outcome.COMPLETED, whole.message
+    parts = wanted(tmp_path, "parts", recipe, adapter=adapter)
+    first = attempt(parts, StopAt(look=4))
+    assert (first.outcome, first.step) == (Outcome.PREEMPTED, 3)
+    rest = attempt(parts)
+    assert (rest.outcome, rest.resumed_from_step) == (Outcome.COMPLETED, 3)
+    weights = [manifest(tmp_path, n)[0] / "model.safetensors" for n in (1, 2)]
+    assert sha256(weights[0]) == sha256(weights[1])
+    assert whole.metrics == rest.metrics
+    assert not (weights[0].parent / "adapter_config.json").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_pair_that_is_too_long_is_refused(attempt, tmp_path, recipe):
+    report = attempt(wanted(tmp_path, "long", recipe, block={"maxLength": 12}))
+    assert report.outcome is Outcome.DATA_INVALID
+    assert "tokens, maxLength is 12: raise it or leave the pair out" in report.message
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_earlier_version_is_compared_with(attempt, tmp_path, recipe):
+    metric = "eval_accuracy"
+    attempt(wanted(tmp_path, "first", recipe))
+    folder = tmp_path / "policies" / "review-forge" / "1"
+    other = {**reference(folder), "name": "version:1"}
+    criterion = {"metric": metric, "min": -0.5, "against": "version:1"}
+    made = wanted(tmp_path, "second", recipe, references=[other], exitCriteria=[criterion])
+    report = attempt(made)
+    found = {m.name: m.value for m in report.metrics}
+    assert found[f"{metric}_vs_version_1"] == 0  # the same seed, so the same model
+    assert manifest(tmp_path, 2)[1].exit_criteria[0].met

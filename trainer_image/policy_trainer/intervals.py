@@ -1,0 +1,99 @@
+"""Metrics with intervals: a bootstrap over rows (Efron 1979), at the level that is asked for.
+
+Differences are of pairs, so what makes one row harder than another does not widen them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from policy_api import criteria
+from policy_api.base import Metric
+from policy_api.run import RunConfig
+
+from policy_trainer.errors import ConfigInvalidError
+
+RESAMPLES = 2000
+
+Numbers = Any  # numpy.ndarray of float64, one number a row
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Makes metrics of numbers; the same seed makes the same intervals."""
+
+    seed: int
+    confidences: Mapping[str, float] = field(default_factory=dict)
+    """By a metric's name; 0.95 for the others."""
+
+    @classmethod
+    def of(cls, run: RunConfig) -> Self:
+        """Return those of a run: its seed, and the levels that its exit criteria ask for."""
+        return cls(run.seed, criteria.confidences(run.exit_criteria))
+
+    def mean(self, name: str, numbers: Numbers, weights: Numbers | None = None) -> Metric:
+        """Return the mean of one number a row, with its interval.
+
+        Args:
+            name: Of the metric.
+            numbers: One a row.
+            weights: What each row counts (e.g. its tokens); None: all the same.
+
+        Raises:
+            ConfigInvalidError: a number is not finite, so the training has diverged.
+        """
+        numbers = np.asarray(numbers, dtype=float)
+        weights = np.ones(len(numbers)) if weights is None else np.asarray(weights, dtype=float)
+        rows = self._resampled(len(numbers))
+        means = (numbers * weights)[rows].sum(axis=1) / weights[rows].sum(axis=1)
+        return self.metric(name, float(np.average(numbers, weights=weights)), means)
+
+    def statistic(self, name: str, of: Callable[..., float], *columns: Numbers) -> Metric:
+        """Return a statistic of whole columns (an AUC, a κ), with its interval.
+
+        A resample in which it is undefined, e.g. an AUC with one class, is left out.
+
+        Args:
+            name: Of the metric.
+            of: Takes the columns, returns the statistic.
+            columns: Arrays of the same length, resampled together.
+        """
+        rows = self._resampled(len(columns[0]))
+        found = np.array([of(*(column[row] for column in columns)) for row in rows])
+        return self.metric(name, float(of(*columns)), found[np.isfinite(found)])
+
+    def compare(
+        self, name: str, after: Numbers, before: Numbers, weights: Numbers | None = None
+    ) -> list[Metric]:
+        """Return the metric, its value for the start, and the difference (after minus before)."""
+        return [
+            self.mean(name, after, weights),
+            self.mean(f"{name}_base", before, weights),
+            self.mean(f"{name}_delta", after - before, weights),
+        ]
+
+    def metric(self, name: str, value: float, resampled: Numbers) -> Metric:
+        """Return the metric whose interval is the percentiles of resampled values."""
+        if not np.isfinite(value):
+            raise ConfigInvalidError(
+                f"{name} is not a finite number: the training has diverged; lower learningRate"
+            )
+        level = self.confidences.get(name, criteria.CONFIDENCE)
+        tail = 50 * (1 - level)
+        low, high = np.percentile(resampled, (tail, 100 - tail)) if len(resampled) else (None, None)
+        return Metric(
+            name=name,
+            value=short(value),
+            low=None if low is None else short(low),
+            high=None if high is None else short(high),
+            confidence=None if level == criteria.CONFIDENCE else level,
+        )
+
+    def _resampled(self, count: int) -> Numbers:
+        return np.random.default_rng(self.seed).integers(count, size=(RESAMPLES, count))
+
+
+def short(number: float) -> float:
+    """Round to six digits: a termination message has 4,096 bytes."""
+    return float(f"{number:.6g}")

@@ -1,0 +1,93 @@
+"""Preference pairs: read as they are, or made of answers that people called good or bad."""
+
+import logging
+import random
+from collections import defaultdict
+from typing import Any
+
+from policy_api.run import RunConfig
+
+from policy_trainer import data, text
+from policy_trainer.data import Data, Place, Row
+from policy_trainer.errors import DataInvalidError
+
+LABELS = ("good", "bad")
+
+log = logging.getLogger(__name__)
+
+
+def load(run: RunConfig) -> dict[str, Data]:
+    """Read the inputs as rows of `{prompt, chosen, rejected}`.
+
+    Rows of `{prompt, completion, label}` become pairs: each bad answer with one of the good answers
+    to the same prompt, chosen by the run's seed.
+
+    Raises:
+        DataInvalidError: names the row at fault, or says that no prompt has answers of both kinds.
+    """
+    loaded = data.load_all(run, _check)
+    return {name: _paired(name, part, run.seed) for name, part in loaded.items()}
+
+
+def _check(row: Row, place: Place) -> Row:
+    if "label" not in row:
+        return {name: data.text(row, name, place) for name in ("prompt", "chosen", "rejected")}
+    if row["label"] not in LABELS:
+        raise place.error(f"field 'label' is {row['label']!r}, wanted good or bad", "label")
+    made = {name: data.text(row, name, place) for name in ("prompt", "completion")}
+    return {**made, "label": row["label"]}
+
+
+def _paired(name: str, part: Data, seed: int) -> Data:
+    ready = [row for row in part.rows if "chosen" in row]
+    labelled = [row for row in part.rows if "label" in row]
+    if not labelled:
+        return part
+    made = pair(labelled, seed)
+    prompts = {row["prompt"] for row in labelled}
+    kept = {row["prompt"] for row in made}
+    if len(kept) < len(prompts):
+        log.info("%s: %d prompts lack a good or a bad answer", name, len(prompts) - len(kept))
+    if not ready and not made:
+        raise DataInvalidError(
+            f"none of {len(prompts)} prompts has a good and a bad answer, so there are no pairs",
+            field=f"data[{name}]",
+        )
+    rows = ready + made
+    return Data(rows, part.used.model_copy(update={"rows": len(rows)}))
+
+
+def pair(labelled: list[Row], seed: int) -> list[Row]:
+    """Return the pairs of `{prompt, completion, label}` rows, in the order of the bad ones."""
+    good: dict[str, list[str]] = defaultdict(list)
+    for row in labelled:
+        if row["label"] == "good":
+            good[row["prompt"]].append(row["completion"])
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    return [
+        {
+            "prompt": row["prompt"],
+            "chosen": chance.choice(good[row["prompt"]]),
+            "rejected": row["completion"],
+        }
+        for row in labelled
+        if row["label"] == "bad" and good[row["prompt"]]
+    ]
+
+
+def check_length(tokenizer: Any, rows: list[Row], longest: int, name: str) -> None:
+    """Refuse a pair that is longer than the training takes.
+
+    Raises:
+        DataInvalidError: names the pair; TRL would cut or drop it without a word.
+    """
+    for number, row in enumerate(rows, start=1):
+        for answer in ("chosen", "rejected"):
+            whole = text.answered(tokenizer, {"prompt": row["prompt"], "completion": row[answer]})
+            length = len(tokenizer(whole, add_special_tokens=False)["input_ids"])
+            if length > longest:
+                raise DataInvalidError(
+                    f"prompt and answer have {length} tokens, maxLength is {longest}: raise it or "
+                    "leave the pair out",
+                    field=f"data[{name}] pair {number} field {answer}",
+                )
