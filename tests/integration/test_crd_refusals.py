@@ -29,6 +29,8 @@ def data(**fields: Any) -> Obj:
     return {"data": [{"name": "train", "uri": "pvc://data/train.jsonl", **fields}]}
 
 
+CLASSIFIER: Obj = {"recipe": "Classifier", "sft": None, "base": None}
+
 # (fields of the spec, the sentence that the answer must hold)
 BAD_TRAININGS: list[tuple[Obj, str]] = [
     ({"sft": None}, "spec: Invalid value: set sft if and only if recipe is SFT"),
@@ -96,6 +98,28 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
     ),
     ({"stopEarly": [{"metric": "kl"}]}, "set min, max or both"),
     ({"onUnmet": "Forget"}, 'spec.onUnmet: Unsupported value: "Forget"'),
+    (
+        {**CLASSIFIER, "classifier": {"label": "y", "xgboost": {}, "logisticRegression": {}}},
+        "set at most one of xgboost, logisticRegression",
+    ),
+    (
+        {
+            **CLASSIFIER,
+            "classifier": {
+                "label": "y",
+                "features": [{"name": "seconds", "type": "Numeric"}],
+                "forbidden": ["seconds"],
+            },
+        },
+        "a column must not be both in features and in forbidden",
+    ),
+    (
+        {
+            **CLASSIFIER,
+            "classifier": {"label": "y", "features": [{"name": "y", "type": "Numeric"}]},
+        },
+        "label must not be one of features",
+    ),
     ({"base": {"training": {"name": "Not A Name"}}}, "spec.base.training.name: Invalid value"),
     ({"base": {"scratch": {"layers": 0}}}, "greater than or equal to 1"),
     ({"base": {"scratch": {"vocabSize": 100}}}, "greater than or equal to 260"),

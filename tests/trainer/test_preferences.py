@@ -111,7 +111,9 @@ def test_a_reference_that_does_not_score_is_refused(attempt, tmp_path):
     more = grpo(folder, rewards=[{"name": "preferred", "weight": 1, "model": "reward"}])
     report = attempt(config(tmp_path, "grpo", references=[reference(folder)], **more))
     assert report.outcome is Outcome.CONFIG_INVALID
-    assert report.message.endswith("is a CausalLM; train one with recipe RewardModel")
+    assert report.message.endswith(
+        "is a CausalLM, wanted a RewardModel: train one with that recipe"
+    )
     assert report.field == "referenceModels.reward"
 
 

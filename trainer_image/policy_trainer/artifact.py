@@ -41,6 +41,8 @@ PACKAGES = (
     "datasets",
     "numpy",
     "scikit-learn",
+    "xgboost-cpu",
+    "xgboost",
 )
 
 

@@ -1,18 +1,16 @@
 """What training starts from: another version's artifact, a model of the hub, or a small new one."""
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_api.artifact import MANIFEST, Kind, PolicyManifest
-from policy_api.run import BaseArtifact, RunConfig
+from policy_api.artifact import Kind
+from policy_api.run import RunConfig
 from policy_api.v1alpha1.inputs import Scratch
 
-from policy_trainer import storage
-from policy_trainer.errors import ConfigInvalidError, DataInvalidError
+from policy_trainer import references
+from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.process import Process
 
 PAD, BOS, EOS, USER, ASSISTANT = "<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>"
@@ -45,7 +43,7 @@ def load(
     if run.base.scratch is not None:
         return new_model(run.base.scratch, run.seed, texts, scores=scores)
     if run.base.artifact is not None:
-        folder = checked_artifact(run.base.artifact)
+        folder = references.checked(run.base.artifact)
         return _pretrained(folder, run, process, "base.training", scores=scores)
     return _pretrained(str(run.base.model), run, process, "base.model", scores=scores)
 
@@ -96,52 +94,17 @@ def load_reward_model(run: RunConfig, process: Process) -> tuple[Any, Any]:
     artifact = run.reference("reward")
     if artifact is None:
         raise ConfigInvalidError("a term of the reward asks for a model: name one", field=field)
-    folder = checked_artifact(artifact)
-    made = PolicyManifest.model_validate_json((Path(folder) / MANIFEST).read_bytes())
-    if made.kind is not Kind.REWARD_MODEL:
-        raise ConfigInvalidError(
-            f"{artifact.uri} is a {made.kind}; train one with recipe RewardModel", field=field
-        )
-    return _pretrained(folder, run, process, field, scores=True)
+    folder = references.of_kind(artifact, Kind.REWARD_MODEL, field)
+    return _pretrained(str(folder), run, process, field, scores=True)
 
 
 def other_versions(
     run: RunConfig, process: Process, *, scores: bool = False
 ) -> Iterator[tuple[str, Any]]:
     """Yield `(version:<N>, model)` of each version that a criterion judges `against`."""
-    for reference in run.references:
-        if reference.name.startswith("version:"):
-            folder = checked_artifact(reference.artifact)
-            model, _ = _pretrained(folder, run, process, "exitCriteria.against", scores=scores)
-            yield reference.name, model
-
-
-def checked_artifact(base: BaseArtifact) -> str:
-    """Return a local folder with the artifact's files, each of which was checked.
-
-    Raises:
-        DataInvalidError: a file is missing, or its checksum is another one.
-    """
-    store = storage.open_store(base.path)
-    local = storage.local_folder(store, "")
-    if local is None:
-        local = Path(tempfile.mkdtemp(prefix="base-"))
-        store.download("", local)
-    manifest_file = local / MANIFEST
-    _check(manifest_file, base.sha256, base.uri)
-    for file in PolicyManifest.model_validate_json(manifest_file.read_bytes()).files:
-        _check(local / file.path, file.sha256, base.uri)
-    return str(local)
-
-
-def _check(file: Path, wanted: str, uri: str) -> None:
-    try:
-        with file.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise DataInvalidError(f"{uri}: cannot read {file.name}: {error}", "base") from error
-    if found != wanted:
-        raise DataInvalidError(f"{uri}: {file.name} has sha256 {found}, wanted {wanted}", "base")
+    for name, folder in references.others(run, Kind.REWARD_MODEL if scores else Kind.CAUSAL_LM):
+        model, _ = _pretrained(str(folder), run, process, references.AGAINST, scores=scores)
+        yield name, model
 
 
 def new_model(

@@ -3,7 +3,7 @@
 Differences are of pairs, so what makes one row harder than another does not widen them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from policy_api.run import RunConfig
 from policy_trainer.errors import ConfigInvalidError
 
 RESAMPLES = 2000
+AT_ONCE = 4_000_000  # rows drawn at once
 
 Numbers = Any  # numpy.ndarray of float64, one number a row
 
@@ -45,8 +46,13 @@ class Intervals:
         """
         numbers = np.asarray(numbers, dtype=float)
         weights = np.ones(len(numbers)) if weights is None else np.asarray(weights, dtype=float)
-        rows = self._resampled(len(numbers))
-        means = (numbers * weights)[rows].sum(axis=1) / weights[rows].sum(axis=1)
+        weighted = numbers * weights
+        means = np.concatenate(
+            [
+                weighted[rows].sum(axis=1) / weights[rows].sum(axis=1)
+                for rows in self._resampled(len(numbers))
+            ]
+        )
         return self.metric(name, float(np.average(numbers, weights=weights)), means)
 
     def statistic(self, name: str, of: Callable[..., float], *columns: Numbers) -> Metric:
@@ -59,8 +65,13 @@ class Intervals:
             of: Takes the columns, returns the statistic.
             columns: Arrays of the same length, resampled together.
         """
-        rows = self._resampled(len(columns[0]))
-        found = np.array([of(*(column[row] for column in columns)) for row in rows])
+        found = np.array(
+            [
+                of(*(column[row] for column in columns))
+                for rows in self._resampled(len(columns[0]))
+                for row in rows
+            ]
+        )
         return self.metric(name, float(of(*columns)), found[np.isfinite(found)])
 
     def compare(
@@ -90,8 +101,12 @@ class Intervals:
             confidence=None if level == criteria.CONFIDENCE else level,
         )
 
-    def _resampled(self, count: int) -> Numbers:
-        return np.random.default_rng(self.seed).integers(count, size=(RESAMPLES, count))
+    def _resampled(self, count: int) -> Iterator[Numbers]:
+        """Yield the rows of all resamples, so many at once as fit into memory well."""
+        generator = np.random.default_rng(self.seed)
+        at_once = max(1, min(RESAMPLES, AT_ONCE // count))
+        for start in range(0, RESAMPLES, at_once):
+            yield generator.integers(count, size=(min(at_once, RESAMPLES - start), count))
 
 
 def short(number: float) -> float:

@@ -91,6 +91,10 @@ class Loop:
         while self.step < self.max_steps and not self._over and self._early.reason is None:
             yield self.step + 1
 
+    def reports(self, step: int) -> bool:
+        """Say whether this step's metrics will be reported."""
+        return step % self._report_every == 0 or step == self.max_steps
+
     def end_step(self, metrics: Mapping[str, float], write: Callable[[Path], None]) -> None:
         """Count a step; save, report and stop when it is time; all must call it.
 
@@ -103,7 +107,7 @@ class Loop:
         """
         self.step += 1
         last = self.step == self.max_steps
-        if self.step % self._report_every == 0 or last:
+        if self.reports(self.step):
             self._report(metrics)
         wish = 2 if self._stop.made else int(self._early.reason is not None)
         agreed = processes.highest(self._process, wish)

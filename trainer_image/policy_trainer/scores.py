@@ -1,16 +1,66 @@
 """How good scores of two classes are: AUC, ROC points, calibration. Pure numpy and scipy."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from policy_api import criteria
+from policy_api.base import Metric
 from scipy.stats import rankdata
 
 from policy_trainer.figures import Chart, ChartKind, Series
+from policy_trainer.intervals import Intervals
 
 BINS = 15  # of equal mass, for the calibration error
 POINTS = 200  # of a drawn curve at most
 
+HALF = 0.5  # likelier than not
+
 Numbers = Any  # numpy.ndarray, one number a row
+
+
+def binary(
+    intervals: Intervals,
+    found: Numbers,
+    truth: Numbers,
+    share: float,
+    others: Mapping[str, Numbers],
+) -> tuple[list[Metric], list[Chart]]:
+    """Return the metrics and charts of probabilities of two classes.
+
+    Args:
+        intervals: Makes the metrics.
+        found: The probability of the positive class of each row.
+        truth: 1 or 0, a row each.
+        share: Of positives in the training data; the baseline always says its majority.
+        others: What other versions found, by `version:<N>`.
+    """
+    right = _right(found, truth)
+    majority = _right(np.full(len(truth), share), truth)
+    loss = log_loss(found, truth)
+    metrics = [
+        intervals.mean("accuracy", right),
+        intervals.statistic("auc", auc, found, truth),
+        intervals.statistic("ece", ece, found, truth),
+        intervals.mean("log_loss", loss),
+        intervals.mean("accuracy_baseline_majority", majority),
+        intervals.mean(criteria.versus("accuracy", criteria.BEST_BASELINE), right - majority),
+    ]
+    for name, theirs in others.items():
+        metrics += [
+            intervals.mean(criteria.versus("accuracy", name), right - _right(theirs, truth)),
+            intervals.statistic(criteria.versus("auc", name), _auc_gain, found, theirs, truth),
+            intervals.mean(criteria.versus("log_loss", name), loss - log_loss(theirs, truth)),
+        ]
+    return metrics, [roc_chart(found, truth), reliability_chart(found, truth)]
+
+
+def _right(found: Numbers, truth: Numbers) -> Numbers:
+    return ((found >= HALF) == (truth > 0)).astype(float)
+
+
+def _auc_gain(found: Numbers, theirs: Numbers, truth: Numbers) -> float:
+    return auc(found, truth) - auc(theirs, truth)
 
 
 def auc(scores: Numbers, labels: Numbers) -> float:

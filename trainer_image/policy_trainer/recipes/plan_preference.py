@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policy_api import criteria
 from policy_api.artifact import Kind
 from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
 
-from policy_trainer import data, feedback, scores
+from policy_trainer import data, feedback, references, scores
 from policy_trainer.data import Place, Row
 from policy_trainer.errors import DataInvalidError
 from policy_trainer.figures import Chart, Table, curves
@@ -30,7 +29,6 @@ from policy_trainer.stop import StopRequest
 
 BATCH = 256  # plans of a step of Adam
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as its paper recommends
-HALF = 0.5  # likelier than not
 TOP = 15  # words of each sign in the report
 
 log = logging.getLogger(__name__)
@@ -114,17 +112,12 @@ def _evaluate(
     if held_out:
         intervals = Intervals.of(run)
         truth = np.array([row["liked"] for row in held_out], dtype=float)
-        found = np.array([model.score(row["plan"]) for row in held_out])
-        right = ((found >= HALF) == (truth > 0)).astype(float)
-        majority = ((truth > 0) == (liked_share >= HALF)).astype(float)
-        metrics = [
-            intervals.mean("accuracy", right),
-            intervals.statistic("auc", scores.auc, found, truth),
-            intervals.mean("log_loss", scores.log_loss(found, truth)),
-            intervals.mean("accuracy_baseline_majority", majority),
-            intervals.mean(criteria.versus("accuracy", criteria.BEST_BASELINE), right - majority),
-        ]
-        charts = [scores.roc_chart(found, truth), scores.reliability_chart(found, truth)]
+        found = _scores(model, held_out)
+        others = {
+            name: _scores(PreferenceModel.decode((folder / FILE).read_text()), held_out)
+            for name, folder in references.others(run, Kind.PLAN_PREFERENCE)
+        }
+        metrics, charts = scores.binary(intervals, found, truth, liked_share, others)
     ordered = sorted(model.weights.items(), key=lambda item: -item[1])
     extremes = ordered[:TOP] + ordered[max(TOP, len(ordered) - TOP) :]
     table = Table("words", "Words that people like and dislike most", ["word", "weight"], extremes)
@@ -133,6 +126,10 @@ def _evaluate(
         (folder / FILE).write_text(model.encode())
 
     return Evaluated(metrics, Kind.PLAN_PREFERENCE, write, charts=charts, tables=[table])
+
+
+def _scores(model: PreferenceModel, rows: list[Row]) -> Any:
+    return np.array([model.score(row["plan"]) for row in rows])
 
 
 def _epoch(features: Any, liked: Any, order: Any, state: dict[str, Any], rate: float) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from policy_api.base import ApiModel, rule
+from policy_api.v1alpha1.recipes.classifier import Classifier
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.recipes.dpo import DPO
 from policy_api.v1alpha1.recipes.grpo import GRPO
@@ -23,6 +24,9 @@ class RecipeBlocks(ApiModel):
         default=None, description="Settings of recipe RewardModel."
     )
     grpo: GRPO | None = Field(default=None, description="Settings of recipe GRPO.")
+    classifier: Classifier | None = Field(
+        default=None, description="Settings of recipe Classifier."
+    )
     plan_preference: PlanPreference | None = Field(
         default=None, description="Settings of recipe PlanPreference."
     )

@@ -15,6 +15,7 @@ class Recipe(StrEnum):
     DPO = "DPO"
     REWARD_MODEL = "RewardModel"
     GRPO = "GRPO"
+    CLASSIFIER = "Classifier"
     PLAN_PREFERENCE = "PlanPreference"
 
 

@@ -1,0 +1,248 @@
+"""Classifier: the calibrated probability that a row is of the positive class.
+
+XGBoost or logistic regression, then isotonic regression on rows kept for it. A column that must not
+be looked at can be forbidden, and one that alone says the class is refused.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from policy_api.artifact import Kind
+from policy_api.base import Metric
+from policy_api.run import RunConfig
+from policy_api.v1alpha1.recipes.classifier import Calibration, Classifier, XGBoost
+
+from policy_trainer import data, references, scores, tabular
+from policy_trainer.classifier import Calibrator, Linear, Numbers, Scorer, Trees
+from policy_trainer.classifier import Classifier as Model
+from policy_trainer.data import Place, Row
+from policy_trainer.errors import ConfigInvalidError, DataInvalidError
+from policy_trainer.figures import Table, bars, curves
+from policy_trainer.intervals import Intervals
+from policy_trainer.loop import Loop
+from policy_trainer.process import Process
+from policy_trainer.result import Evaluated, Fitted, Trained
+from policy_trainer.stop import StopRequest
+from policy_trainer.tabular import Encoder
+
+REPORTS = 50  # in a run
+CHECKPOINT = "trees.ubj"
+SHOWN = 20  # columns in the chart of importances
+CALIBRATION, FOLDS = 1, 2  # what a random order is for
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows and their classes, 1 or 0."""
+
+    rows: Sequence[Row]
+    truth: Numbers
+
+    def part(self, index: Numbers) -> "Labelled":
+        """Return the rows of these numbers."""
+        return Labelled([self.rows[n] for n in index], self.truth[index])
+
+
+def train(run: RunConfig, block: Classifier, process: Process, stop: StopRequest) -> Trained:
+    """Train and evaluate; one step of the run is a tree.
+
+    Metrics on `test`, else on `validation`, or over the `folds` of `train`: `auc`, `accuracy`,
+    `ece` (calibration error over 15 bins of equal mass), `log_loss` (nats),
+    `accuracy_baseline_majority` and `accuracy_vs_best_baseline`.
+    """
+    loaded = data.load_all(run, partial(_check, block))
+    parts = {name: _labelled(block, name, part.rows) for name, part in loaded.items()}
+    known = parts["train"]
+    _check_forbidden(block, known.rows[0])
+    encoder = tabular.learn(
+        known.rows, block.features, [block.label, *block.forbidden], "classifier"
+    )
+    _check_leaks(block, encoder, known, run.seed)
+
+    learned, kept = _split(block, known, run.seed)
+    if block.logistic_regression is None:
+        settings = block.xgboost or XGBoost()
+        trees = Trees.start(encoder, settings, run.seed, learned.rows, learned.truth)
+        loop = Loop(run, process, stop, settings.rounds, max(1, settings.rounds // REPORTS))
+        scorer: Scorer = _grow(trees, loop)
+    else:
+        loop = Loop(run, process, stop, 1)
+        loop.resume()
+        scorer = Linear.fit(block.logistic_regression, encoder, learned.rows, learned.truth)
+        loop.end_step({}, lambda _folder: None)
+    fitted = loop.fitted()
+    model = _calibrated(encoder, scorer, kept)
+    return Trained(
+        fitted,
+        [part.used for part in loaded.values()],
+        _evaluate(run, block, model, parts, fitted),
+    )
+
+
+def _check(block: Classifier, row: Row, place: Place) -> Row:
+    if row.get(block.label) in {None, ""}:
+        found = "is empty" if block.label in row else "is missing"
+        raise place.error(f"field {block.label!r} {found}: it is the label", block.label)
+    return row
+
+
+def _labelled(block: Classifier, name: str, rows: list[Row]) -> Labelled:
+    truth = np.array([float(_positive(block, row)) for row in rows])
+    if name == "train" and truth.sum() in {0, len(rows)}:
+        raise DataInvalidError(
+            f"{block.label!r} is {block.positive!r} in {truth.sum():g} of {len(rows)} rows: "
+            "training needs both classes",
+            field="data[train]",
+        )
+    return Labelled(rows, truth)
+
+
+def _positive(block: Classifier, row: Row) -> bool:
+    value = row[block.label]
+    return (str(value).lower() if isinstance(value, bool) else str(value)) == block.positive
+
+
+def _check_forbidden(block: Classifier, first: Row) -> None:
+    """A name that is in no row protects nothing: more likely it is misspelt."""
+    for number, name in enumerate(block.forbidden):
+        if name not in first:
+            near = difflib.get_close_matches(name, first, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise ConfigInvalidError(
+                f"the data has no column {name!r}{hint}", field=f"classifier.forbidden[{number}]"
+            )
+
+
+def _check_leaks(block: Classifier, encoder: Encoder, known: Labelled, seed: int) -> None:
+    """Refuse a column that alone ranks the rows of one half as their classes do.
+
+    A column's values are ranked by what the other half says of them, so that a category with few
+    rows does not look like a leak.
+    """
+    halves = np.array_split(np.random.default_rng([seed, FOLDS]).permutation(len(known.rows)), 2)
+    for column in encoder.columns:
+        codes = column.codes([row.get(column.name) for row in known.rows])
+        for number in range(codes.shape[1]):
+            found = _alone(codes[:, number], known.truth, halves)
+            if found >= block.leak_auc:
+                raise DataInvalidError(
+                    f"column {column.name!r} alone has an AUC of {found:.3f}: it says the class "
+                    "instead of predicting it; list it in classifier.forbidden, or raise "
+                    "classifier.leakAuc",
+                    field=f"data column {column.name}",
+                )
+
+
+def _alone(values: Numbers, truth: Numbers, halves: Sequence[Numbers]) -> float:
+    ranked = np.zeros(len(values))
+    cuts = np.unique(np.nanquantile(values, np.linspace(0, 1, 65)))
+    kinds = np.where(np.isnan(values), len(cuts) + 1, np.searchsorted(cuts, values))
+    for here, there in (halves, halves[::-1]):
+        total = np.bincount(kinds[there], minlength=len(cuts) + 2)
+        hits = np.bincount(kinds[there], weights=truth[there], minlength=len(cuts) + 2)
+        prior = truth[there].mean()
+        ranked[here] = ((hits + prior) / (total + 1))[kinds[here]]
+    found = [scores.auc(ranked[half], truth[half]) for half in halves]
+    return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+
+
+def _split(block: Classifier, known: Labelled, seed: int) -> tuple[Labelled, Labelled | None]:
+    """Return the rows to learn from, and those kept for the calibration."""
+    if block.calibration is Calibration.NONE:
+        return known, None
+    order = np.random.default_rng([seed, CALIBRATION]).permutation(len(known.rows))
+    count = max(1, round(len(order) * block.calibration_percent / 100))
+    kept, learned = known.part(np.sort(order[:count])), known.part(np.sort(order[count:]))
+    for part, truth in (("kept for the calibration", kept.truth), ("left", learned.truth)):
+        if truth.sum() in {0, len(truth)}:
+            raise DataInvalidError(
+                f"the {len(truth)} rows {part} are all of one class: give more rows, or set "
+                "classifier.calibration to None",
+                field="data[train]",
+            )
+    return learned, kept
+
+
+def _grow(trees: Trees, loop: Loop) -> Trees:
+    if (folder := loop.resume()) is not None:
+        trees.resume(folder / CHECKPOINT, loop.step)
+    for number in loop.steps():
+        trees.grow(number - 1)
+        metrics = {"loss": trees.loss()} if loop.reports(number) else {}
+        loop.end_step(metrics, lambda folder: trees.save(folder / CHECKPOINT))
+    return trees
+
+
+def _calibrated(encoder: Encoder, scorer: Scorer, kept: Labelled | None) -> Model:
+    if kept is None:
+        return Model(encoder, scorer, Calibrator())
+    return Model(encoder, scorer, Calibrator.fit(scorer.score(kept.rows), kept.truth))
+
+
+def _evaluate(
+    run: RunConfig,
+    block: Classifier,
+    model: Model,
+    parts: dict[str, Labelled],
+    fitted: Fitted,
+) -> Evaluated:
+    held_out = parts.get("test") or parts.get("validation")
+    if block.folds is not None:
+        held_out = parts["train"]
+        found = _cross_validated(block, model.encoder, held_out, run.seed)
+    elif held_out is not None:
+        found = model.probabilities(held_out.rows)
+    metrics: list[Metric] = []
+    charts = curves(fitted.history, {"loss": "Training loss"})
+    if held_out is not None:
+        others = {
+            name: Model.read(folder).probabilities(held_out.rows)
+            for name, folder in references.others(run, Kind.CLASSIFIER)
+        }
+        metrics, drawn = scores.binary(
+            Intervals.of(run), found, held_out.truth, float(parts["train"].truth.mean()), others
+        )
+        charts += drawn
+    shares = model.scorer.importances()
+    charts.append(
+        bars("importances", "What counts", "share", [(n, s, s, s) for n, s in shares[:SHOWN]])
+    )
+    table = Table("importances", "What counts", ["column", "share"], shares)
+
+    def write(folder: Path) -> None:
+        model.write(folder, block.label, block.positive)
+
+    return Evaluated(metrics, Kind.CLASSIFIER, write, charts=charts, tables=[table])
+
+
+def _cross_validated(block: Classifier, encoder: Encoder, known: Labelled, seed: int) -> Numbers:
+    """Return each row's probability by a model that was learned on the other folds.
+
+    The columns' values and scales are those of all rows, which say nothing of the classes.
+    """
+    found = np.zeros(len(known.rows))
+    for number, (rest, fold) in enumerate(_folds(block.folds or 0, len(known.rows), seed)):
+        learned, kept = _split(block, known.part(rest), seed + number)
+        scorer: Scorer
+        if block.logistic_regression is None:
+            settings = block.xgboost or XGBoost()
+            trees = Trees.start(encoder, settings, seed + number, learned.rows, learned.truth)
+            for tree in range(settings.rounds):
+                trees.grow(tree)
+            scorer = trees
+        else:
+            scorer = Linear.fit(block.logistic_regression, encoder, learned.rows, learned.truth)
+        model = _calibrated(encoder, scorer, kept)
+        found[fold] = model.probabilities([known.rows[n] for n in fold])
+    return found
+
+
+def _folds(count: int, rows: int, seed: int) -> Iterator[tuple[Numbers, Numbers]]:
+    """Yield the numbers of the rows outside and inside each fold."""
+    folds = np.array_split(np.random.default_rng([seed, FOLDS]).permutation(rows), count)
+    for fold in folds:
+        yield np.setdiff1d(np.arange(rows), fold), np.sort(fold)
