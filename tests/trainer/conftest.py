@@ -7,7 +7,14 @@ import pytest
 from policy_trainer import run as runs
 from policy_trainer import stop
 
-NEED_TORCH = ["test_intervals.py", "test_ranks.py", "test_runs.py", "test_s3.py", "test_tabular.py"]
+NEED_TORCH = [
+    "test_intervals.py",
+    "test_ope.py",
+    "test_ranks.py",
+    "test_runs.py",
+    "test_s3.py",
+    "test_tabular.py",
+]
 
 collect_ignore = [] if find_spec("torch") else NEED_TORCH
 
