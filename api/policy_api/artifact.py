@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     CAUSAL_LM = "CausalLM"  # transformers, safetensors
     REWARD_MODEL = "RewardModel"  # transformers with one output, safetensors
+    Q_NETWORK = "QNetwork"  # q_policy.json, safetensors
     CLASSIFIER = "Classifier"  # classifier.json
     PLAN_PREFERENCE = "PlanPreference"  # preference_model.json
 

@@ -62,7 +62,23 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
             "planPreference": {},
             "base": {"scratch": {}},
         },
+        "this recipe starts from nothing: leave base unset",
+    ),
+    (
+        {"recipe": "CQL", "sft": None, "cql": {}, "base": {"scratch": {}}},
         "base may only be a training or a version with this recipe",
+    ),
+    (
+        {"recipe": "CQL", "sft": None, "cql": {"gamma": 1}, "base": None},
+        "spec.cql.gamma: Invalid value",
+    ),
+    (
+        {"referenceModels": {"reward": {"training": {"name": "rm"}}}},
+        "referenceModels are for recipe GRPO; no other recipe uses them",
+    ),
+    (
+        grpo({"name": "preferred", "weight": 1, "model": "reward"}),
+        "a reward with model needs referenceModels.reward",
     ),
     (
         {

@@ -7,16 +7,9 @@ import pytest
 from policy_trainer import run as runs
 from policy_trainer import stop
 
-NEED_TORCH = [
-    "test_intervals.py",
-    "test_ope.py",
-    "test_ranks.py",
-    "test_runs.py",
-    "test_s3.py",
-    "test_tabular.py",
-]
+NEED_TORCH = ("cql", "intervals", "ope", "ranks", "runs", "s3", "tabular")
 
-collect_ignore = [] if find_spec("torch") else NEED_TORCH
+collect_ignore = [] if find_spec("torch") else [f"test_{name}.py" for name in NEED_TORCH]
 
 
 @pytest.fixture

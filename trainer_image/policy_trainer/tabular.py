@@ -7,7 +7,7 @@ A model sees either one code a column (trees), or standardised numbers and one c
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 
 MOST_VALUES = 256  # of a categorical column; one with more names rows rather than kinds of them
+LARGEST = 1e30
 
 Numbers = Any  # numpy.ndarray
 
@@ -32,9 +33,16 @@ class Column:
     scale: float = 1.0
 
     @property
+    def dense_names(self) -> list[str]:
+        """The columns that a network sees: a number and whether it is missing, or values."""
+        if self.type is FeatureType.NUMERIC:
+            return [self.name, f"{self.name} is missing"]
+        return [f"{self.name}={value}" for value in self.values]
+
+    @property
     def width(self) -> int:
-        """How many columns it is for a network: a number and whether it is missing, or values."""
-        return 2 if self.type is FeatureType.NUMERIC else len(self.values)
+        """How many those are."""
+        return len(self.dense_names)
 
     def codes(self, cells: Sequence[Any]) -> Numbers:
         """Return one number a cell, or one a value of a list; NaN where it is missing."""
@@ -95,6 +103,10 @@ class Encoder:
             [c.dense([r.get(c.name) for r in rows]) for c in self.columns], axis=1
         )
 
+    def dense_names(self) -> list[str]:
+        """Return the names of the columns of `dense`."""
+        return [name for column in self.columns for name in column.dense_names]
+
     @property
     def width(self) -> int:
         """Columns of `dense`."""
@@ -154,12 +166,39 @@ def learn(
             )
     declared = [(feature.name, feature.type) for feature in features]
     names = dict.fromkeys(name for row in rows for name in row if name not in set(leave_out))
+    if not declared and not names:
+        raise DataInvalidError("data[train] has no columns to learn from", field="data[train]")
     chosen = declared or [(name, _type([row.get(name) for row in rows])) for name in names]
     return Encoder(
         tuple(
             _column(n, type_, [r.get(n) for r in rows], field, most_values) for n, type_ in chosen
         )
     )
+
+
+def grown(before: Encoder, now: Encoder) -> Encoder:
+    """Return an encoder for both: what `before` knew keeps its meaning, what is new is added.
+
+    A number is scaled as before, so weights that were learned on it still fit.
+
+    Raises:
+        DataInvalidError: a column is no longer of its type.
+    """
+    known = {column.name: column for column in before.columns}
+    new = {column.name: column for column in now.columns}
+    for name in known.keys() & new.keys():
+        if known[name].type is not new[name].type:
+            raise DataInvalidError(
+                f"column {name!r} was {known[name].type} in the base and is {new[name].type} now",
+                field=f"data column {name}",
+            )
+    kept = [
+        replace(c, values=tuple(dict.fromkeys([*c.values, *new[c.name].values])))
+        if c.name in new
+        else c
+        for c in before.columns
+    ]
+    return Encoder((*kept, *(column for name, column in new.items() if name not in known)))
 
 
 def _column(
@@ -204,12 +243,12 @@ def _missing(cell: Any) -> bool:
 
 
 def _number(cell: Any) -> float:
-    """Return a cell's number; NaN when it has none."""
+    """Return a cell's number; NaN when it has none, or one that float32 could not be scaled in."""
     try:
         found = float(cell)
     except (TypeError, ValueError):
         return math.nan
-    return found if math.isfinite(found) else math.nan
+    return found if abs(found) < LARGEST else math.nan
 
 
 def _text(cell: Any) -> str:

@@ -1,5 +1,6 @@
 """PolicyTraining: turns data into an artifact that its exit criteria accept or reject."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from policy_api.base import (
 )
 from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
 from policy_api.v1alpha1.recipes.blocks import BLOCK_NAMES, BLOCK_RULES, RecipeBlocks
-from policy_api.v1alpha1.recipes.common import TEXT_RECIPES
+from policy_api.v1alpha1.recipes.common import INCREMENTAL_RECIPES, TEXT_RECIPES, Recipe
 
 URI = r"^(pvc|s3|file)://.+$"
 
@@ -195,7 +196,13 @@ _RUN_SHAPING = (
     "checkpoints",
     "artifact",
 )
-_TEXT = "self.recipe in [" + ", ".join(f"'{recipe}'" for recipe in TEXT_RECIPES) + "]"
+
+
+def _is_one_of(recipes: Iterable[Recipe]) -> str:
+    return "self.recipe in [" + ", ".join(f"'{recipe}'" for recipe in recipes) + "]"
+
+
+_TEXT = _is_one_of(TEXT_RECIPES)
 
 
 class PolicyTrainingSpec(RecipeBlocks):
@@ -209,8 +216,21 @@ class PolicyTrainingSpec(RecipeBlocks):
         ),
         rule(f"!({_TEXT}) || has(self.base)", "base is needed: what training starts from"),
         rule(
+            f"({_is_one_of((*TEXT_RECIPES, *INCREMENTAL_RECIPES))}) || !has(self.base)",
+            "this recipe starts from nothing: leave base unset",
+        ),
+        rule(
             f"({_TEXT}) || !has(self.base) || has(self.base.training) || has(self.base.version)",
             "base may only be a training or a version with this recipe, which trains no text model",
+        ),
+        rule(
+            "!has(self.referenceModels) || has(self.grpo)",
+            "referenceModels are for recipe GRPO; no other recipe uses them",
+        ),
+        rule(
+            "!has(self.grpo) || !self.grpo.rewards.exists(r, has(r.model)) || "
+            "(has(self.referenceModels) && has(self.referenceModels.reward))",
+            "a reward with model needs referenceModels.reward",
         ),
         rule(f"({_TEXT}) || !has(self.adapter)", "adapter is for recipes that train a text model"),
         rule(

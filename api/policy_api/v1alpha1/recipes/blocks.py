@@ -7,6 +7,7 @@ from pydantic import Field
 from policy_api.base import ApiModel, rule
 from policy_api.v1alpha1.recipes.classifier import Classifier
 from policy_api.v1alpha1.recipes.common import Recipe
+from policy_api.v1alpha1.recipes.cql import CQL
 from policy_api.v1alpha1.recipes.dpo import DPO
 from policy_api.v1alpha1.recipes.grpo import GRPO
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
@@ -24,6 +25,7 @@ class RecipeBlocks(ApiModel):
         default=None, description="Settings of recipe RewardModel."
     )
     grpo: GRPO | None = Field(default=None, description="Settings of recipe GRPO.")
+    cql: CQL | None = Field(default=None, description="Settings of recipe CQL.")
     classifier: Classifier | None = Field(
         default=None, description="Settings of recipe Classifier."
     )

@@ -15,12 +15,16 @@ class Recipe(StrEnum):
     DPO = "DPO"
     REWARD_MODEL = "RewardModel"
     GRPO = "GRPO"
+    CQL = "CQL"
     CLASSIFIER = "Classifier"
     PLAN_PREFERENCE = "PlanPreference"
 
 
 # Recipes that train a transformers model: they need a base and may run on several nodes.
 TEXT_RECIPES = (Recipe.SFT, Recipe.DPO, Recipe.REWARD_MODEL, Recipe.GRPO)
+
+# Others that can go on from an earlier version of themselves.
+INCREMENTAL_RECIPES = (Recipe.CQL,)
 
 Args = Annotated[
     dict[str, Any],
