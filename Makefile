@@ -4,7 +4,7 @@ SHELL := /bin/bash
 POLICYOPS_CACHE ?= $(HOME)/.cache/policy-operator
 export POLICYOPS_CACHE
 BIN := $(POLICYOPS_CACHE)/venv-dev/bin
-export PYTHONPATH := api:operator:server_image:trainer_image
+export PYTHONPATH := api:cli:operator:server_image:trainer_image
 CLUSTER_PY := python3 hack/cluster/cluster.py
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ test-unit: setup ## Pure functions: seconds.
 
 .PHONY: test-trainer
 test-trainer: setup trainer-env ## Recipes, checkpoints and the server, with torch on CPU.
-	$(POLICYOPS_CACHE)/venv-trainer/bin/python -m pytest -q -m trainer tests/trainer tests/server
+	$(POLICYOPS_CACHE)/venv-trainer/bin/python -m pytest -q -m trainer tests/trainer tests/server tests/cli
 
 .PHONY: test-integration
 test-integration: setup tools ## The operator against a real API server; crashes after every write.
@@ -51,7 +51,7 @@ test-e2e: setup ## Both stories of the demo, with assertions, on a real cluster.
 lint: setup ## ruff, mypy --strict, import-linter, generated files, docs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy api operator server_image trainer_image
+	$(BIN)/mypy api cli operator server_image trainer_image
 	cd hack/cluster && MYPYPATH=. $(BIN)/mypy --strict ./*.py
 	cd hack/demo && MYPYPATH=. $(BIN)/mypy --strict ./*.py
 	$(BIN)/lint-imports

@@ -1,0 +1,7 @@
+"""`python -m policyctl`."""
+
+import sys
+
+from policyctl.main import main
+
+sys.exit(main())

@@ -1,0 +1,301 @@
+"""Run trainings on this machine, with the code that a pod runs: no cluster.
+
+What a pod finds in volumes is found in folders: `pvc://claim/path` is `<volumes>/claim/path`, a
+ConfigMap's key `<volumes>/name/key`, and a relative `file://path` starts where the manifest is.
+The same manifest trained again finds what it made before, or goes on where it was stopped.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from policy_api import criteria
+from policy_api.artifact import MANIFEST, PolicyManifest
+from policy_api.keys import RUN_FILE
+from policy_api.report import EXIT_CODES, Outcome, TrainingReport
+from policy_api.resolve import resolve
+from policy_api.run import BaseArtifact, RunConfig, RunTraining
+from policy_api.v1alpha1.inputs import Reference
+from policy_api.v1alpha1.training import OnUnmet
+
+from policyctl import artifacts
+from policyctl.errors import UserError
+from policyctl.manifests import Manifest
+from policyctl.progress import Progress
+
+EXIT_UNMET = 3  # trained, and its exit criteria say no
+LOOK_SECONDS = 0.2
+ATTEMPTS = "attempts"  # folder beside the volumes
+_NAMED = re.compile(r"^(?:pvc|configmap)://([^/]+)/?(.*)$")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are on this machine."""
+
+    volumes: Path
+
+    def path_of(self, folder: Path) -> Callable[[str], str]:
+        """Return what turns a manifest's URIs into paths; the manifest is in this folder."""
+
+        def path(uri: str) -> str:
+            if named := _NAMED.match(uri):
+                return str(self.volumes / named[1] / named[2])
+            if uri.startswith("file://"):
+                return str((folder / uri.removeprefix("file://")).resolve())
+            return uri
+
+        return path
+
+
+def train(
+    manifests: Sequence[Manifest], place: Place, *, again: bool, verbose: bool, say: Say
+) -> int:
+    """Run trainings, each after those that it needs; return the first exit code that is not 0.
+
+    Args:
+        manifests: What to train.
+        place: Where volumes are.
+        again: Train anew also what was trained before.
+        verbose: Show the trainer's log.
+        say: Prints a line.
+
+    Raises:
+        UserError: a training cannot be run.
+    """
+    if find_spec("policy_trainer") is None or find_spec("torch") is None:
+        raise UserError(
+            "training on this machine needs the trainer: pip install 'policy-operator[trainer]'"
+        )
+    kept = [m.name for m in manifests if m.spec.on_unmet is OnUnmet.KEEP]
+    for manifest in ordered(manifests):
+        uid = _uid(manifest, again=again)
+        run = config(manifest, place, uid, kept)
+        code = _train_one(manifest, run, place, verbose=verbose, say=say)
+        if code:
+            return code
+    return 0
+
+
+def ordered(manifests: Sequence[Manifest]) -> list[Manifest]:
+    """Return trainings so that each comes after those that it names.
+
+    Raises:
+        UserError: two have one name, or they wait for each other.
+    """
+    left = {manifest.name: manifest for manifest in manifests}
+    if len(left) < len(manifests):
+        raise UserError("two PolicyTrainings have the same name")
+    done: list[Manifest] = []
+    while left:
+        free = [m for m in left.values() if not any(n in left for n in _needs(m))]
+        if not free:
+            raise UserError(f"these trainings wait for each other: {', '.join(left)}")
+        done += free
+        for manifest in free:
+            del left[manifest.name]
+    return done
+
+
+def _needs(manifest: Manifest) -> Iterator[str]:
+    spec = manifest.spec
+    if spec.base is not None and spec.base.training is not None:
+        yield spec.base.training.name
+    for _, reference in _references(manifest):
+        if reference.training is not None:
+            yield reference.training.name
+
+
+def _references(manifest: Manifest) -> list[tuple[str, Reference]]:
+    models = manifest.spec.reference_models
+    roles = type(models).model_fields if models is not None else ()
+    found = [(role, getattr(models, role)) for role in roles]
+    return [(role, reference) for role, reference in found if reference is not None]
+
+
+def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = ()) -> RunConfig:
+    """Return what the trainer reads; as many processes as the pods would have, on this machine.
+
+    Args:
+        manifest: What to train.
+        place: Where volumes are.
+        uid: Of this training.
+        kept: Names of trainings whose result may be used although it was not accepted.
+
+    Raises:
+        UserError: what it starts from is not there.
+    """
+    spec = manifest.spec
+    path_of = place.path_of(manifest.folder)
+    store = Path(path_of(spec.artifact.uri))
+    base = None
+    if spec.base is not None and spec.base.training is not None:
+        base = _of_training(store, spec.artifact.uri, spec.base.training.name, kept)
+    elif spec.base is not None and spec.base.version is not None:
+        base = _of_version(store, spec.artifact.uri, spec.policy, spec.base.version)
+    references = {}
+    for role, reference in _references(manifest):
+        if reference.training is not None:
+            references[role] = _of_training(store, spec.artifact.uri, reference.training.name, kept)
+        elif reference.version is not None:
+            named = reference.version
+            references[role] = _of_version(store, spec.artifact.uri, named.policy, named.version)
+    for criterion in spec.exit_criteria:
+        if criterion.against.startswith("version:"):
+            number = int(criterion.against.removeprefix("version:"))
+            made = _of_version(store, spec.artifact.uri, spec.policy, number)
+            references[criterion.against] = made
+    compute = spec.compute
+    each = compute.processes_per_node or max(1, compute.gpus_per_node)
+    whole = {"nodes": 1, "processes_per_node": compute.nodes * each}
+    return resolve(
+        spec.model_copy(update={"compute": compute.model_copy(update=whole)}),
+        RunTraining(namespace=manifest.namespace, name=manifest.name, uid=uid),
+        attempt=0,
+        min_version=1,
+        base=base,
+        references=references,
+        path_of=path_of,
+        trainer_image=None,
+    )
+
+
+def _of_training(store: Path, uri: str, name: str, kept: Collection[str]) -> BaseArtifact:
+    """Return the newest artifact that a training of this name made, if it was accepted."""
+    found = [
+        (made.created_at, folder, made)
+        for folder in store.glob(f"*/*/{MANIFEST}")
+        if (made := artifacts.load(folder.parent)).training["name"] == name
+    ]
+    if not found:
+        raise UserError(f"PolicyTraining {name} has made nothing in {store}: train it first")
+    _, file, made = max(found, key=lambda entry: entry[0])
+    return _accepted(file.parent, uri, made, kept=name in kept)
+
+
+def _of_version(store: Path, uri: str, policy: str, number: int) -> BaseArtifact:
+    folder = store / policy / str(number)
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"there is no version {number} of {policy} in {store}")
+    return _accepted(folder, uri, artifacts.load(folder))
+
+
+def _accepted(folder: Path, uri: str, made: PolicyManifest, *, kept: bool = False) -> BaseArtifact:
+    if not kept and not all(verdict.met for verdict in made.exit_criteria):
+        raise UserError(
+            f"{made.policy} version {made.version} in {folder} was not accepted: "
+            f"{criteria.summary(made.exit_criteria)}"
+        )
+    return BaseArtifact(
+        uri=f"{uri.rstrip('/')}/{made.policy}/{made.version}",
+        path=str(folder),
+        sha256=hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
+        policy=made.policy,
+        version=made.version,
+    )
+
+
+def _train_one(manifest: Manifest, run: RunConfig, place: Place, *, verbose: bool, say: Say) -> int:
+    folder = place.volumes / ATTEMPTS / f"{manifest.name}-{run.training.uid[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RUN_FILE).write_text(json.dumps(run.to_wire(), indent=1))
+    say(f"{manifest.name}: recipe {run.recipe}, seed {run.seed}")
+    report = _supervised(folder, verbose=verbose)
+    if report.outcome is not Outcome.COMPLETED or report.artifact is None:
+        where = f" ({report.field})" if report.field else ""
+        say(f"{manifest.name}: {report.outcome}{where}: {report.message}")
+        if report.outcome is Outcome.TRAINER_FAILED:
+            say(f"its log is {folder / 'trainer.log'}")
+        if report.outcome is Outcome.PREEMPTED:
+            say("run the same command again to go on")
+        return EXIT_CODES[report.outcome]
+    made = Path(run.store.path) / run.policy / str(report.artifact.version)
+    return _told(manifest, artifacts.load(made), made, say)
+
+
+def _uid(manifest: Manifest, *, again: bool) -> str:
+    """Return the same uid for the same manifest, so that a stopped run is found; or a new one."""
+    spec = json.dumps(manifest.spec.to_wire(), sort_keys=True)
+    known = f"{manifest.namespace}/{manifest.name}\n{spec}"
+    whole = hashlib.sha256(known.encode()).hexdigest()[:32]
+    return secrets.token_hex(16) if again else whole
+
+
+def _told(manifest: Manifest, made: PolicyManifest, folder: Path, say: Say) -> int:
+    for line in artifacts.table(made):
+        say(line)
+    if made.stopped_early:
+        say(f"{manifest.name}: stopped early, {made.stopped_early}")
+    for verdict in made.exit_criteria:
+        state = "met" if verdict.met else "NOT met"
+        observed = verdict.message or f"{verdict.observed:.4g}"
+        say(f"  {state}: {verdict.metric} {observed}, wanted {verdict.wanted}")
+    accepted = all(verdict.met for verdict in made.exit_criteria)
+    word = "accepted" if accepted else "NOT accepted"
+    say(f"{manifest.name}: {made.policy} version {made.version}, {word}: {folder}")
+    if accepted or manifest.spec.on_unmet is OnUnmet.KEEP:
+        return 0
+    return EXIT_UNMET
+
+
+def _supervised(folder: Path, *, verbose: bool) -> TrainingReport:
+    """Run the supervisor, as PID 1 of a pod does, and show how far it is."""
+    termination = folder / "report.json"
+    state = folder / "state"
+    termination.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "POLICYOPS_RUN_FILE": str(folder / RUN_FILE),
+        "POLICYOPS_STATE_DIR": str(state),
+        "POLICYOPS_TERMINATION_LOG": str(termination),
+    }
+    progress = Progress(state)
+    progress.forget()
+    with (folder / "trainer.log").open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "policy_trainer.supervisor"],
+            env=environment,
+            stdout=None if verbose else log,
+            stderr=None if verbose else log,
+            # A Ctrl-C is for us: the workers stop at the end of a step, not in its middle.
+            start_new_session=True,
+        )
+        _watch(child, progress)
+    if not termination.is_file():
+        message = f"the trainer ended with {child.returncode} and said nothing"
+        return TrainingReport(outcome=Outcome.TRAINER_FAILED, message=message)
+    return TrainingReport.model_validate_json(termination.read_bytes())
+
+
+def _watch(child: subprocess.Popen[bytes], progress: Progress) -> None:
+    """Wait for the end; SIGINT and SIGTERM ask the trainer to stop, once."""
+
+    def stop(_number: int, _frame: object) -> None:
+        progress.note("stopping at the end of this step")
+        child.send_signal(signal.SIGTERM)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while True:
+            try:
+                child.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                progress.show()
+                continue
+            break
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        progress.close()

@@ -1,0 +1,113 @@
+"""`policyctl`: train on this machine, check manifests, look at artifacts."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from policyctl import artifacts, local, manifests
+from policyctl.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code.
+
+    0: done. 2: the command or a manifest is wrong. 3: trained, but the exit criteria are not met.
+    65, 70, 75, 78, 137: the trainer's: bad data, crashed, stopped, bad config, out of memory.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USER_ERROR
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="policyctl", description="From logged decisions to guarded production."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train", help="run PolicyTrainings on this machine, with the code that a pod runs"
+    )
+    _files(train)
+    train.add_argument(
+        "--local",
+        action="store_true",
+        required=True,
+        help="on this machine (kubectl apply trains in a cluster)",
+    )
+    train.add_argument(
+        "--volumes",
+        type=Path,
+        default=Path("volumes"),
+        metavar="DIR",
+        help="pvc://claim/path is DIR/claim/path; default: ./volumes",
+    )
+    train.add_argument(
+        "--again", action="store_true", help="train anew, also what was trained before"
+    )
+    train.add_argument("--verbose", action="store_true", help="show the trainer's log")
+    train.set_defaults(run=_train)
+
+    validate = commands.add_parser(
+        "validate", help="check PolicyTrainings as the API server would, without one"
+    )
+    _files(validate)
+    validate.set_defaults(run=_validate)
+
+    artifact = commands.add_parser("artifact", help="look at what a training made")
+    about = artifact.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, told in (
+        ("show", _show, "say what an artifact is, its metrics and its verdict"),
+        ("verify", _verify, "check every file against policy.json"),
+    ):
+        command = about.add_parser(name, help=told)
+        command.add_argument("folder", type=Path, metavar="DIR", help="folder with policy.json")
+        command.set_defaults(run=run)
+    return parser
+
+
+def _files(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="YAML file, folder with a kustomization.yaml, or - for standard input",
+    )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _train(options: argparse.Namespace) -> int:
+    return local.train(
+        manifests.read(options.files),
+        local.Place(options.volumes.resolve()),
+        again=options.again,
+        verbose=options.verbose,
+        say=_say,
+    )
+
+
+def _validate(options: argparse.Namespace) -> int:
+    for manifest in manifests.read(options.files):
+        _say(f"PolicyTraining {manifest.name} is valid")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    _say(artifacts.describe(options.folder))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    _say(artifacts.verify(options.folder))
+    return 0

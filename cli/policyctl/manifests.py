@@ -1,0 +1,140 @@
+"""Read PolicyTrainings from files, and check them as the API server would, without one."""
+
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from policy_api.base import ApiModel
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from policyctl import rules
+from policyctl.errors import UserError
+
+KUSTOMIZATION = "kustomization.yaml"
+KIND = "PolicyTraining"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One PolicyTraining."""
+
+    folder: Path
+    """Relative paths in it start here."""
+    namespace: str
+    name: str
+    spec: PolicyTrainingSpec
+
+
+def read(paths: Sequence[str]) -> list[Manifest]:
+    """Return the PolicyTrainings of files, of folders with a kustomization, or of `-`.
+
+    Raises:
+        UserError: a file cannot be read, or a manifest is not one; says every fault.
+    """
+    made, faults = [], []
+    for path in paths:
+        for folder, source, document in _documents(path):
+            if not isinstance(document, dict) or document.get("kind") != KIND:
+                continue
+            try:
+                made.append(_manifest(folder, source, document))
+            except UserError as error:
+                faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    if not made:
+        raise UserError(f"no {KIND} in {', '.join(paths)}")
+    return made
+
+
+def _documents(path: str) -> Iterator[tuple[Path, str, Any]]:
+    """Yield (folder, what to call it, document)."""
+    if path == "-":
+        yield from ((Path.cwd(), "stdin", d) for d in _parse("stdin", sys.stdin.read()))
+        return
+    file = Path(path)
+    if file.is_dir():
+        yield from _kustomized(file)
+        return
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    yield from ((file.parent, path, document) for document in _parse(path, text))
+
+
+def _parse(source: str, text: str) -> list[Any]:
+    try:
+        return list(yaml.safe_load_all(text))
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is no YAML: {error}") from error
+
+
+def _kustomized(folder: Path) -> Iterator[tuple[Path, str, Any]]:
+    file = folder / KUSTOMIZATION
+    if not file.is_file():
+        raise UserError(f"{folder} has no {KUSTOMIZATION}; name its files instead")
+    (wanted,) = _parse(str(file), file.read_text()) or [{}]
+    for field in ("patches", "components", "namePrefix", "nameSuffix", "replacements"):
+        if field in wanted:
+            raise UserError(
+                f"{file} has {field}, which only kustomize applies: "
+                f"kubectl kustomize {folder} | policyctl … -"
+            )
+    for resource in wanted.get("resources", []):
+        yield from _documents(str(folder / resource))
+
+
+def _manifest(folder: Path, source: str, document: dict[str, Any]) -> Manifest:
+    meta = document.get("metadata") or {}
+    name = meta.get("name")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{source}: a {KIND} has no metadata.name")
+    where = f"{source}: {KIND} {name}"
+    try:
+        spec = PolicyTrainingSpec.model_validate(document.get("spec") or {})
+    except ValidationError as error:
+        faults = [f"{where}: {_sentence(fault)}" for fault in error.errors()]
+        raise UserError("\n".join(faults)) from error
+    if broken := rules.broken(spec):
+        raise UserError("\n".join(f"{where}: {field}: {said}" for field, said in broken))
+    return Manifest(folder, meta.get("namespace", "default"), name, spec)
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    """Return what is wrong with which field; a field that does not exist has a nearest one."""
+    field = "spec"
+    for part in fault["loc"]:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}"
+    if fault["type"] != "extra_forbidden":
+        return f"{field}: {fault['msg']}"
+    near = difflib.get_close_matches(str(fault["loc"][-1]), _fields(fault["loc"][:-1]), n=1)
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    return f"{field}: there is no such field{hint}"
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """Return the fields that the API has at a place of the spec."""
+    model: type[ApiModel] = PolicyTrainingSpec
+    for part in place:
+        if isinstance(part, int):
+            continue
+        known = {field.alias: field.annotation for field in model.model_fields.values()}
+        found = next(_models(known.get(part)), None)
+        if found is None:
+            return []
+        model = found
+    return [str(field.alias) for field in model.model_fields.values()]
+
+
+def _models(annotation: Any) -> Iterator[type[ApiModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
