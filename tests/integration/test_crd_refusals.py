@@ -69,12 +69,25 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
         "base may only be a training or a version with this recipe",
     ),
     (
+        {
+            "recipe": "PPO",
+            "sft": None,
+            "ppo": {"rewards": [REWARD]},
+            "adapter": {"dropout": 0.1},
+        },
+        "recipe PPO trains without dropout: leave adapter.dropout unset",
+    ),
+    (
+        {"recipe": "PPO", "sft": None, "ppo": {"rewards": [REWARD], "miniBatchSize": 5}},
+        "batchSize must be a multiple of miniBatchSize",
+    ),
+    (
         {"recipe": "CQL", "sft": None, "cql": {"gamma": 1}, "base": None},
         "spec.cql.gamma: Invalid value",
     ),
     (
         {"referenceModels": {"reward": {"training": {"name": "rm"}}}},
-        "referenceModels are for recipe GRPO; no other recipe uses them",
+        "referenceModels are for recipes GRPO and PPO; no other recipe uses them",
     ),
     (
         grpo({"name": "preferred", "weight": 1, "model": "reward"}),
@@ -193,7 +206,7 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
     ),
     (
         grpo({"name": "len", "weight": 1, "length": {"target": 10, "max": 20}}),
-        "spec.grpo.rewards[0].length: Invalid value: set either target, or min and/or max",
+        "rewards[0].length: Invalid value: set either target, or under, or min and/or max",
     ),
     (grpo(REWARD, REWARD), 'spec.grpo.rewards[1]: Duplicate value: {"name":"structure"}'),
     (grpo(numGenerations=1), "numGenerations in body should be greater than or equal to 2"),

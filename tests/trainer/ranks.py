@@ -17,7 +17,7 @@ from policy_trainer import process as processes
 from policy_trainer.errors import PreemptedError
 from policy_trainer.run import execute
 from policy_trainer.stop import StopRequest
-from trainer.worlds import config, grpo
+from trainer.worlds import config, grpo, ppo, preference, preferences
 
 COMPUTE = {"processesPerNode": 2, "deepspeed": {"stage": 2}}
 
@@ -71,6 +71,14 @@ def main(folder: Path) -> None:
     run("grpo-whole", "grpo-whole", **grpo(base))
     run("grpo-stopped", "grpo-parts", signalled=3, **grpo(base))
     run("grpo-resumed", "grpo-parts", **grpo(base))
+    block = ppo(base)
+    run("ppo-whole", "ppo-whole", **block)
+    run("ppo-stopped", "ppo-parts", signalled=3, **block)
+    run("ppo-resumed", "ppo-parts", **block)
+    run("ppo-plain", "ppo-plain", **block, compute={"processesPerNode": 2})
+    data = preferences(folder)
+    run("dpo-whole", "dpo-whole", **preference("DPO"), data=data)
+    run("reward-whole", "reward-whole", **preference("RewardModel"), data=data)
     run("sft-zero3", "sft-zero3", compute={**COMPUTE, "deepspeed": {"stage": 3}})
     if rank == 0:
         (folder / "reports.json").write_text(json.dumps(reports))

@@ -6,7 +6,7 @@ import json
 import pytest
 from policy_api.artifact import PolicyManifest
 from policy_api.report import Outcome
-from trainer.worlds import StopAt, config, grpo, sha256
+from trainer.worlds import StopAt, config, grpo, preference, preferences, sha256
 
 pytestmark = [
     pytest.mark.trainer,
@@ -14,26 +14,12 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-RECIPES = {"DPO": "dpo", "RewardModel": "rewardModel"}
+RECIPES = ("DPO", "RewardModel")
 
 
-def write(file, count):
-    """Write pairs whose better answer gives a reason; in every fourth it is the shorter one."""
-    with file.open("w") as lines:
-        for n in range(count):
-            better = f"Score: {n % 4} because of it"
-            worse = f"Score: {n % 3}" + (" and that is all that I say" if n % 4 == 0 else "")
-            row = {"prompt": f"Rate {n % 8}", "chosen": better, "rejected": worse}
-            lines.write(json.dumps(row) + "\n")
-
-
-def wanted(root, uid, recipe, **changes):
-    if not (root / "train.jsonl").exists():
-        write(root / "train.jsonl", 64)
-        write(root / "validation.jsonl", 24)
-    block = {"maxSteps": 6, "learningRate": 0.003, "batchSize": 8, "maxLength": 80}
-    blocks = {RECIPES[recipe]: {**block, **changes.pop("block", {})}}
-    return config(root, uid, recipe=recipe, sft=None, **blocks, **changes)
+def wanted(root, uid, recipe, block=None, **changes):
+    fields = {**preference(recipe, **(block or {})), "data": preferences(root)}
+    return config(root, uid, **{**fields, **changes})
 
 
 def manifest(root, number):

@@ -38,7 +38,9 @@ def ended(tmp_path_factory):
     return folder, {name: TrainingReport.model_validate(r) for name, r in reports.items()}
 
 
-@pytest.mark.parametrize(("recipe", "stopped", "steps"), [("sft", 3, 6), ("grpo", 2, 4)])
+@pytest.mark.parametrize(
+    ("recipe", "stopped", "steps"), [("sft", 3, 6), ("grpo", 2, 4), ("ppo", 2, 4)]
+)
 def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_exactly(
     ended, recipe, stopped, steps
 ):
@@ -54,6 +56,13 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_exactly(
     ]
     assert sha256(weights[0]) == sha256(weights[1])
     assert whole.metrics == rest.metrics
+
+
+@pytest.mark.parametrize("name", ["ppo-plain", "dpo-whole", "reward-whole"])
+def test_other_recipes_run_on_two_ranks(ended, name):
+    _, reports = ended
+    assert reports[name].outcome is Outcome.COMPLETED
+    assert reports[name].metrics
 
 
 def test_zero3_trains_the_same_and_rank_0_evaluates_alone(ended):

@@ -84,6 +84,9 @@ def test_the_review_forge_reward_is_the_one_that_was_asked_for(answer, wanted):
         (reward(length={"target": 10}), "", 0),
         (reward(length={"target": 10}), "abcde", 0.5),
         (reward(length={"target": 10}), "a" * 30, 1),
+        (reward(length={"under": 10}), "", 1),
+        (reward(length={"under": 10}), "abcde", 0.5),
+        (reward(length={"under": 10}), "a" * 30, 0),
         (reward(weight=-0.3, length={"max": 99}), "short", -0.3),
     ],
 )

@@ -102,6 +102,54 @@ def grpo(base: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+def ppo(base: Path, **changes: Any) -> dict[str, Any]:
+    """Return what makes a run one of recipe PPO, from an artifact."""
+    block = {
+        "iterations": 4,
+        "batchSize": 8,
+        "miniBatchSize": 4,
+        "epochs": 2,
+        "learningRate": 0.003,
+        "maxCompletionLength": 24,
+        "maxLength": 64,
+        "rewards": [
+            {"name": "reasons", "weight": 1, "contains": ["because of it"]},
+            {"name": "short", "weight": 0.2, "length": {"under": 60}},
+            {"name": "harmless", "weight": 0.1, "forbidden": ["3"]},
+        ],
+    }
+    fields = {"recipe": "PPO", "grpo": None, "ppo": {**block, **changes}, "adapter": None}
+    return {**grpo(base), **fields}
+
+
+def write_pairs(file: Path, count: int) -> None:
+    """Write pairs whose better answer gives a reason; in every fourth it is the shorter one."""
+    with file.open("w") as lines:
+        for n in range(count):
+            better = f"Score: {n % 4} because of it"
+            worse = f"Score: {n % 3}" + (" and that is all that I say" if n % 4 == 0 else "")
+            row = {"prompt": f"Rate {n % 8}", "chosen": better, "rejected": worse}
+            lines.write(json.dumps(row) + "\n")
+
+
+def preferences(root: Path) -> list[dict[str, str]]:
+    """Return the data inputs of a run that learns from pairs; each is made once."""
+    made = []
+    for name, count in (("train", 64), ("validation", 24)):
+        file = root / f"{name}-pairs.jsonl"
+        if not file.exists():
+            write_pairs(file, count)
+        made.append({"name": name, "uri": f"pvc://artifacts/{file.name}", "path": str(file)})
+    return made
+
+
+def preference(recipe: str, **changes: Any) -> dict[str, Any]:
+    """Return what makes a run one of recipe DPO or RewardModel."""
+    block = {"maxSteps": 6, "learningRate": 0.003, "batchSize": 8, "maxLength": 80, **changes}
+    name = {"DPO": "dpo", "RewardModel": "rewardModel"}[recipe]
+    return {"recipe": recipe, "sft": None, name: block}
+
+
 def sha256(file: Path) -> str:
     """Return a file's checksum."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,5 +1,6 @@
 """Low-rank adapters: how one is declared to PEFT, and how it becomes ordinary weights again."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,30 @@ def config(run: RunConfig, model: Any, *, scores: bool = False) -> Any:
         target_modules=wanted.target_modules or "all-linear",
         task_type="SEQ_CLS" if scores else "CAUSAL_LM",  # the first keeps the new head as well
     )
+
+
+def wrapped(run: RunConfig, model: Any) -> Any:
+    """Return the model with its adapter to train, for a loop of our own; or the model.
+
+    Raises:
+        ConfigInvalidError: see config.
+    """
+    made = config(run, model)
+    if made is None:
+        return model
+    from peft import get_peft_model  # noqa: PLC0415 - see config
+
+    return get_peft_model(model, made)
+
+
+def disabled(run: RunConfig, model: Any) -> AbstractContextManager[Any]:
+    """Return the context in which a wrapped model answers as it did at the start."""
+    return model.disable_adapter() if run.adapter is not None else nullcontext()
+
+
+def merged(run: RunConfig, model: Any) -> Any:
+    """Return a wrapped model with ordinary weights; it is changed."""
+    return model.merge_and_unload() if run.adapter is not None else model
 
 
 def trained_model(run: RunConfig, weights: Path, base: Any, *, scores: bool = False) -> Any:

@@ -52,30 +52,55 @@ def answers(
     model: Any, tokenizer: Any, prompts: Sequence[str], how: Generation, process: Process
 ) -> list[str]:
     """Return one answer to each prompt, greedy at temperature 0, else sampled from torch's seed."""
+    made: list[str] = []
+    for start in range(0, len(prompts), BATCH):
+        tokens, asked = generated(model, tokenizer, prompts[start : start + BATCH], how, process)
+        made += tokenizer.batch_decode(tokens[:, asked:], skip_special_tokens=True)
+    return made
+
+
+def generated(
+    model: Any, tokenizer: Any, prompts: Sequence[str], how: Generation, process: Process
+) -> tuple[torch.Tensor, int]:
+    """Return the tokens of prompts (padded on the left) and answers, and how many are asked."""
     device = prepare(model, process)
     sampling: dict[str, Any] = {"do_sample": False}
     if how.temperature > 0:
         sampling = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
-    made: list[str] = []
-    for start in range(0, len(prompts), BATCH):
-        texts = [text.asked(tokenizer, prompt) for prompt in prompts[start : start + BATCH]]
-        batch = tokenizer(
-            texts,
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            add_special_tokens=False,
-            return_token_type_ids=False,
-        ).to(device)
-        tokens = model.generate(
-            **batch,
-            max_new_tokens=how.max_new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            **sampling,
-        )
-        new = tokens[:, batch["input_ids"].shape[1] :]
-        made += tokenizer.batch_decode(new, skip_special_tokens=True)
-    return made
+    batch = tokenizer(
+        [text.asked(tokenizer, prompt) for prompt in prompts],
+        return_tensors="pt",
+        padding=True,
+        padding_side="left",
+        add_special_tokens=False,
+        return_token_type_ids=False,
+    ).to(device)
+    tokens: torch.Tensor = model.generate(
+        **batch,
+        max_new_tokens=how.max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        **sampling,
+    )
+    return tokens, batch["input_ids"].shape[1]
+
+
+def sampled(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    how: Generation,
+    process: Process,
+    *,
+    seed: int,
+) -> list[str]:
+    """Return a few answers to each prompt, from torch's seed; in the order of `repeated`."""
+    torch.manual_seed(seed)
+    return answers(model, tokenizer, repeated(prompts), how, process)
+
+
+def repeated(prompts: Sequence[str]) -> list[str]:
+    """Return each prompt as often as it is answered."""
+    return [prompt for prompt in prompts for _ in range(SAMPLES)]
 
 
 def mean_rewards(
@@ -93,10 +118,9 @@ def mean_rewards(
     Sampled at the training's temperature and not greedy: that is what GRPO improves, and it is a
     smooth function of the weights. Greedy answers can all flip at once when a run only drifts.
     """
-    torch.manual_seed(seed)
-    repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
-    made = answers(model, tokenizer, repeated, how, process)
-    means: Numbers = np.array(rewards.totals(repeated, made)).reshape(-1, SAMPLES).mean(axis=1)
+    made = sampled(model, tokenizer, prompts, how, process, seed=seed)
+    totals = np.array(rewards.totals(repeated(prompts), made))
+    means: Numbers = totals.reshape(-1, SAMPLES).mean(axis=1)
     return means
 
 

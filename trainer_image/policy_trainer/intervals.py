@@ -5,6 +5,7 @@ Differences are of pairs, so what makes one row harder than another does not wid
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
@@ -73,6 +74,27 @@ class Intervals:
             ]
         )
         return self.metric(name, float(of(*columns)), found[np.isfinite(found)])
+
+    def share(self, name: str, found: float, count: int) -> Metric:
+        """Return a share of some trials with its interval by Wilson (1927), good also near 0 and 1.
+
+        Args:
+            name: Of the metric.
+            found: The share.
+            count: Trials.
+        """
+        level = self.confidences.get(name, criteria.CONFIDENCE)
+        z = NormalDist().inv_cdf((1 + level) / 2)
+        centre = (found + z * z / (2 * count)) / (1 + z * z / count)
+        reach = z * (found * (1 - found) / count + (z / (2 * count)) ** 2) ** 0.5
+        reach /= 1 + z * z / count
+        return Metric(
+            name=name,
+            value=short(found),
+            low=short(max(0.0, centre - reach)),
+            high=short(min(1.0, centre + reach)),
+            confidence=None if level == criteria.CONFIDENCE else level,
+        )
 
     def compare(
         self, name: str, after: Numbers, before: Numbers, weights: Numbers | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from policy_api.run import RunConfig
-from policy_api.v1alpha1.recipes.rewards import Reward
+from policy_api.v1alpha1.recipes.rewards import Length, Reward
 
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.process import Process
@@ -19,7 +19,8 @@ RewardFunction = Callable[..., list[float]]
 def condition(reward: Reward, answer: str) -> float:
     """Return how far a term's condition on an answer's text holds, from 0 to 1.
 
-    It is 0 or 1, but `length.target` is proportional: half of the target is worth a half.
+    It is 0 or 1, but `length.target` and `length.under` are proportional: half of the length is
+    worth a half.
     """
     if reward.contains is not None:
         return float(all(part in answer for part in reward.contains))
@@ -28,14 +29,24 @@ def condition(reward: Reward, answer: str) -> float:
     if reward.regex is not None:
         return float(re.search(reward.regex, answer) is not None)
     if reward.forbidden is not None:
-        return float(not any(re.search(pattern, answer) for pattern in reward.forbidden))
-    length = reward.length
-    assert length is not None  # the API's rule: a term is of exactly one kind
+        return float(not violates(reward.forbidden, answer))
+    assert reward.length is not None  # the API's rule: a term is of exactly one kind
+    return _length(reward.length, len(answer))
+
+
+def _length(length: Length, found: int) -> float:
     if length.target is not None:
-        return min(1.0, len(answer) / length.target)
-    long_enough = length.min is None or len(answer) >= length.min
-    short_enough = length.max is None or len(answer) <= length.max
+        return min(1.0, found / length.target)
+    if length.under is not None:
+        return max(0.0, 1 - found / length.under)
+    long_enough = length.min is None or found >= length.min
+    short_enough = length.max is None or found <= length.max
     return float(long_enough and short_enough)
+
+
+def violates(patterns: Sequence[str], answer: str) -> bool:
+    """Say whether an answer has a text that is forbidden."""
+    return any(re.search(pattern, answer) for pattern in patterns)
 
 
 class Rewards:

@@ -1,9 +1,11 @@
 """Prompts as the model sees them: with its chat template, or as they are when it has none."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from policy_trainer.data import Row
+from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.result import Writer
 
 
@@ -20,6 +22,37 @@ def writer(model: Any, tokenizer: Any) -> Writer:
         tokenizer.save_pretrained(folder)
 
     return write
+
+
+def check_room(
+    tokenizer: Any, prompts: Sequence[str], longest: int, answer: int, block: str
+) -> None:
+    """Refuse prompts that leave no room for an answer.
+
+    Args:
+        tokenizer: Counts.
+        prompts: Those of the training.
+        longest: Prompt and answer, in tokens.
+        answer: Longest answer, in tokens.
+        block: The recipe's, for messages.
+
+    Raises:
+        ConfigInvalidError: there is room for none.
+        DataInvalidError: one is too long; names its row.
+    """
+    room = longest - answer
+    if room <= 0:
+        raise ConfigInvalidError(
+            f"maxLength {longest} leaves no room for a prompt beside maxCompletionLength {answer}",
+            field=f"{block}.maxLength",
+        )
+    for number, prompt in enumerate(prompts, start=1):
+        length = len(tokenizer(asked(tokenizer, prompt))["input_ids"])
+        if length > room:
+            raise DataInvalidError(
+                f"the prompt has {length} tokens, {room} fit beside maxCompletionLength",
+                field=f"data[train] row {number} field prompt",
+            )
 
 
 def user(prompt: str) -> list[dict[str, str]]:

@@ -84,7 +84,7 @@ class ReferenceModels(ApiModel):
     """Models that take part in training, each in its own role."""
 
     reward: Reference | None = Field(
-        default=None, description="The reward model that scores answers (GRPO)."
+        default=None, description="The reward model that scores answers (GRPO, PPO)."
     )
 
 
@@ -126,7 +126,7 @@ class DataInput(ApiModel):
         max_length=63,
         description=(
             "`train` is trained on; `validation` is held out for choices and evaluation, `test` "
-            "for the final numbers."
+            "for the final numbers; `probes` are prompts that tempt (PPO)."
         ),
     )
     uri: str = Field(

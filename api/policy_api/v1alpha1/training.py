@@ -224,15 +224,23 @@ class PolicyTrainingSpec(RecipeBlocks):
             "base may only be a training or a version with this recipe, which trains no text model",
         ),
         rule(
-            "!has(self.referenceModels) || has(self.grpo)",
-            "referenceModels are for recipe GRPO; no other recipe uses them",
+            "!has(self.referenceModels) || has(self.grpo) || has(self.ppo)",
+            "referenceModels are for recipes GRPO and PPO; no other recipe uses them",
         ),
-        rule(
-            "!has(self.grpo) || !self.grpo.rewards.exists(r, has(r.model)) || "
-            "(has(self.referenceModels) && has(self.referenceModels.reward))",
-            "a reward with model needs referenceModels.reward",
+        *(
+            rule(
+                f"!has(self.{block}) || !self.{block}.rewards.exists(r, has(r.model)) || "
+                "(has(self.referenceModels) && has(self.referenceModels.reward))",
+                "a reward with model needs referenceModels.reward",
+            )
+            for block in ("grpo", "ppo")
         ),
         rule(f"({_TEXT}) || !has(self.adapter)", "adapter is for recipes that train a text model"),
+        rule(
+            "!has(self.ppo) || !has(self.adapter) || !has(self.adapter.dropout) "
+            "|| self.adapter.dropout == 0.0",
+            "recipe PPO trains without dropout: leave adapter.dropout unset",
+        ),
         rule(
             f"({_TEXT}) || !has(self.compute) || ((!has(self.compute.nodes) || "
             "self.compute.nodes == 1) && !has(self.compute.deepspeed) && "

@@ -13,7 +13,7 @@ from policy_api.v1alpha1.recipes.grpo import GRPO
 
 from policy_trainer import adapter, arguments, base_model, data, evaluate, rewards, text
 from policy_trainer.checkpoint import Checkpoints
-from policy_trainer.errors import ConfigInvalidError, DataInvalidError
+from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.figures import curves
 from policy_trainer.fit import Saver, fit
 from policy_trainer.intervals import Intervals
@@ -30,13 +30,6 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
     minus before), `eval_answer_valid` (share of greedy answers that keep the answer schema).
     """
     reward = rewards.Rewards(run, block.rewards, "grpo.rewards", process)
-    room = block.max_length - block.max_completion_length
-    if room <= 0:
-        raise ConfigInvalidError(
-            f"maxLength {block.max_length} leaves no room for a prompt beside "
-            f"maxCompletionLength {block.max_completion_length}",
-            field="grpo.maxLength",
-        )
     if block.beta and run.base.scratch is not None and run.adapter is None:
         raise ConfigInvalidError(
             "beta keeps the policy near its start, and a scratch model is no start to stay near: "
@@ -65,13 +58,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
     )
     learned_from = [row["prompt"] for row in rows]
     model, tokenizer = base_model.load(run, process, learned_from)
-    for number, row in enumerate(rows, start=1):
-        length = len(tokenizer(text.asked(tokenizer, row["prompt"]))["input_ids"])
-        if length > room:
-            raise DataInvalidError(
-                f"the prompt has {length} tokens, {room} fit beside maxCompletionLength",
-                field=f"data[train] row {number} field prompt",
-            )
+    text.check_room(tokenizer, learned_from, block.max_length, block.max_completion_length, "grpo")
     trainer = GRPOTrainer(
         model=model,
         args=args,

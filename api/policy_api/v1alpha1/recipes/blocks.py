@@ -11,6 +11,7 @@ from policy_api.v1alpha1.recipes.cql import CQL
 from policy_api.v1alpha1.recipes.dpo import DPO
 from policy_api.v1alpha1.recipes.grpo import GRPO
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
+from policy_api.v1alpha1.recipes.ppo import PPO
 from policy_api.v1alpha1.recipes.reward_model import RewardModel
 from policy_api.v1alpha1.recipes.sft import SFT
 
@@ -25,6 +26,7 @@ class RecipeBlocks(ApiModel):
         default=None, description="Settings of recipe RewardModel."
     )
     grpo: GRPO | None = Field(default=None, description="Settings of recipe GRPO.")
+    ppo: PPO | None = Field(default=None, description="Settings of recipe PPO.")
     cql: CQL | None = Field(default=None, description="Settings of recipe CQL.")
     classifier: Classifier | None = Field(
         default=None, description="Settings of recipe Classifier."

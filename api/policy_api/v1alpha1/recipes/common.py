@@ -15,13 +15,14 @@ class Recipe(StrEnum):
     DPO = "DPO"
     REWARD_MODEL = "RewardModel"
     GRPO = "GRPO"
+    PPO = "PPO"
     CQL = "CQL"
     CLASSIFIER = "Classifier"
     PLAN_PREFERENCE = "PlanPreference"
 
 
 # Recipes that train a transformers model: they need a base and may run on several nodes.
-TEXT_RECIPES = (Recipe.SFT, Recipe.DPO, Recipe.REWARD_MODEL, Recipe.GRPO)
+TEXT_RECIPES = (Recipe.SFT, Recipe.DPO, Recipe.REWARD_MODEL, Recipe.GRPO, Recipe.PPO)
 
 # Others that can go on from an earlier version of themselves.
 INCREMENTAL_RECIPES = (Recipe.CQL,)

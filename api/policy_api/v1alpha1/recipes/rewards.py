@@ -19,9 +19,9 @@ class Length(ApiModel):
 
     model_config = rules(
         rule(
-            "has(self.target) ? (!has(self.min) && !has(self.max)) "
-            ": (has(self.min) || has(self.max))",
-            "set either target, or min and/or max",
+            "[has(self.target), has(self.under), has(self.min) || has(self.max)]"
+            ".filter(x, x).size() == 1",
+            "set either target, or under, or min and/or max",
         )
     )
 
@@ -31,6 +31,11 @@ class Length(ApiModel):
         default=None,
         ge=1,
         description="Proportional instead: the answer's length over this target, at most 1.",
+    )
+    under: int | None = Field(
+        default=None,
+        ge=1,
+        description="Brevity instead: 1 for an empty answer, falling to 0 at this length.",
     )
 
 
