@@ -20,6 +20,7 @@ class Kind(StrEnum):
     CAUSAL_LM = "CausalLM"  # transformers, safetensors
     REWARD_MODEL = "RewardModel"  # transformers with one output, safetensors
     Q_NETWORK = "QNetwork"  # q_policy.json, safetensors
+    OFFER_POLICY = "OfferPolicy"  # offer_policy.json, safetensors, the two classifiers
     CLASSIFIER = "Classifier"  # classifier.json
     PLAN_PREFERENCE = "PlanPreference"  # preference_model.json
 

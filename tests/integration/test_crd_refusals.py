@@ -82,12 +82,35 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
         "batchSize must be a multiple of miniBatchSize",
     ),
     (
+        {
+            "recipe": "ConstrainedPPO",
+            "sft": None,
+            "base": None,
+            "constrainedPPO": {"value": "v"},
+            "referenceModels": {"risk": {"training": {"name": "risk"}}},
+        },
+        "set referenceModels.risk and acceptance if and only if recipe is ConstrainedPPO",
+    ),
+    (
+        {"referenceModels": {"risk": {"training": {"name": "risk"}}}},
+        "set referenceModels.risk and acceptance if and only if recipe is ConstrainedPPO",
+    ),
+    (
+        {
+            "recipe": "ConstrainedPPO",
+            "sft": None,
+            "base": None,
+            "constrainedPPO": {"value": "v", "offers": [0.1], "averts": [0.1, 0.2]},
+        },
+        "averts needs one number for each of offers",
+    ),
+    (
         {"recipe": "CQL", "sft": None, "cql": {"gamma": 1}, "base": None},
         "spec.cql.gamma: Invalid value",
     ),
     (
         {"referenceModels": {"reward": {"training": {"name": "rm"}}}},
-        "referenceModels are for recipes GRPO and PPO; no other recipe uses them",
+        "referenceModels.reward is for recipes GRPO and PPO; no other recipe uses it",
     ),
     (
         grpo({"name": "preferred", "weight": 1, "model": "reward"}),

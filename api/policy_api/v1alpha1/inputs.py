@@ -86,6 +86,12 @@ class ReferenceModels(ApiModel):
     reward: Reference | None = Field(
         default=None, description="The reward model that scores answers (GRPO, PPO)."
     )
+    risk: Reference | None = Field(
+        default=None, description="The classifier of who leaves (ConstrainedPPO)."
+    )
+    acceptance: Reference | None = Field(
+        default=None, description="The classifier of who accepts an offer (ConstrainedPPO)."
+    )
 
 
 class Adapter(ApiModel):

@@ -224,8 +224,16 @@ class PolicyTrainingSpec(RecipeBlocks):
             "base may only be a training or a version with this recipe, which trains no text model",
         ),
         rule(
-            "!has(self.referenceModels) || has(self.grpo) || has(self.ppo)",
-            "referenceModels are for recipes GRPO and PPO; no other recipe uses them",
+            "!has(self.referenceModels) || !has(self.referenceModels.reward) || has(self.grpo) "
+            "|| has(self.ppo)",
+            "referenceModels.reward is for recipes GRPO and PPO; no other recipe uses it",
+        ),
+        rule(
+            "has(self.constrainedPPO) == (has(self.referenceModels) "
+            "&& has(self.referenceModels.risk) && has(self.referenceModels.acceptance)) "
+            "&& (has(self.constrainedPPO) || !has(self.referenceModels) || "
+            "(!has(self.referenceModels.risk) && !has(self.referenceModels.acceptance)))",
+            "set referenceModels.risk and acceptance if and only if recipe is ConstrainedPPO",
         ),
         *(
             rule(

@@ -7,6 +7,7 @@ from pydantic import Field
 from policy_api.base import ApiModel, rule
 from policy_api.v1alpha1.recipes.classifier import Classifier
 from policy_api.v1alpha1.recipes.common import Recipe
+from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from policy_api.v1alpha1.recipes.cql import CQL
 from policy_api.v1alpha1.recipes.dpo import DPO
 from policy_api.v1alpha1.recipes.grpo import GRPO
@@ -28,6 +29,9 @@ class RecipeBlocks(ApiModel):
     grpo: GRPO | None = Field(default=None, description="Settings of recipe GRPO.")
     ppo: PPO | None = Field(default=None, description="Settings of recipe PPO.")
     cql: CQL | None = Field(default=None, description="Settings of recipe CQL.")
+    constrained_ppo: ConstrainedPPO | None = Field(
+        default=None, alias="constrainedPPO", description="Settings of recipe ConstrainedPPO."
+    )
     classifier: Classifier | None = Field(
         default=None, description="Settings of recipe Classifier."
     )

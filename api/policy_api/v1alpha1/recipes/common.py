@@ -17,6 +17,7 @@ class Recipe(StrEnum):
     GRPO = "GRPO"
     PPO = "PPO"
     CQL = "CQL"
+    CONSTRAINED_PPO = "ConstrainedPPO"
     CLASSIFIER = "Classifier"
     PLAN_PREFERENCE = "PlanPreference"
 

@@ -1,0 +1,182 @@
+"""Offers to customers: who they are, what becomes of them, and the policy that chooses. Numpy.
+
+A simulation of customers over some periods, as a gymnasium vector environment: in each period each
+customer is contacted with an offer or not, accepts it or not, and stays or leaves. How likely both
+are comes from two calibrated classifiers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
+
+from policy_trainer.classifier import Classifier
+from policy_trainer.data import Row
+
+FILE, WEIGHTS = "offer_policy.json", "offer_policy.safetensors"
+RISK, ACCEPTANCE = "risk", "acceptance"  # roles, and folders in the artifact
+OBSERVED = ("risk", "acceptance", "value", "period", "contacts", "spent")
+
+Numbers = Any  # numpy.ndarray
+
+
+@dataclass(frozen=True)
+class Customers:
+    """One number a customer."""
+
+    risk: Numbers
+    """Probability of leaving within the episode, without any offer."""
+    acceptance: Numbers
+    """Probability of accepting an offer without a discount."""
+    value: Numbers
+    """Revenue in a period."""
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Row], column: str, risk: Classifier, acceptance: Classifier
+    ) -> "Customers":
+        """Return the customers of rows, as the two models see them."""
+        values = np.array([float(row[column]) for row in rows])
+        return cls(risk.probabilities(rows), acceptance.probabilities(rows), values)
+
+    def part(self, index: Numbers) -> "Customers":
+        """Return the customers of these numbers."""
+        return Customers(self.risk[index], self.acceptance[index], self.value[index])
+
+
+def logit(probabilities: Numbers) -> Numbers:
+    """Return log-odds; certainty is capped at one in a million."""
+    capped = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    return np.log(capped / (1 - capped))
+
+
+class OfferEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnasium is not looked into
+    """All customers at once, each an environment of its own.
+
+    Observations are float32 (customers, 6), see OBSERVED; action 0 is no contact, the others are
+    the offers in their order. The reward is the net revenue of a period as a share of all
+    customers' mean revenue of an episode, so a customer's rewards add up to its part of the NRR.
+
+    Args:
+        customers: Who.
+        block: The rules of the simulation.
+        expected: For learning: nobody leaves, and rewards, costs and contacts are what is expected
+            of a period that a customer begins, instead of one sample; `info["stays"]` is the
+            probability that it goes on. The mean is the same, the spread a fraction.
+    """
+
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}  # noqa: RUF012 - theirs
+
+    def __init__(
+        self, customers: Customers, block: ConstrainedPPO, *, expected: bool = False
+    ) -> None:
+        self.num_envs = len(customers.value)
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, (len(OBSERVED),), np.float32)
+        self.single_action_space = spaces.Discrete(len(block.offers) + 1)
+        batch = gymnasium.vector.utils.batch_space
+        self.observation_space = batch(self.single_observation_space, self.num_envs)
+        self.action_space = batch(self.single_action_space, self.num_envs)
+        self.customers, self._block, self._expected = customers, block, expected
+        self._discounts = np.array([0.0, *block.offers])
+        self._averts = np.array([0.0, *block.averts])
+        self._hazard = 1 - (1 - customers.risk) ** (1 / block.periods)
+        self._odds = logit(customers.acceptance)
+        self._unit = float(customers.value.mean()) * block.periods
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Numbers, dict[str, Any]]:
+        """Begin an episode; see gymnasium."""
+        super().reset(seed=seed, options=options)
+        self._chance = np.random.default_rng(seed)
+        self.alive = np.ones(self.num_envs, dtype=bool)
+        self._recent = np.zeros((self.num_envs, self._block.fatigue.window), dtype=int)
+        self._spent = np.zeros(self.num_envs)
+        self._period = 0
+        return self._observed(), {}
+
+    def masks(self) -> Numbers:
+        """Return which actions each customer may get: (customers, actions)."""
+        free = self._recent.sum(axis=1) < self._block.fatigue.max_contacts
+        allowed = np.repeat(free[:, None], len(self._discounts), axis=1)
+        allowed[:, 0] = True
+        return allowed
+
+    def step(self, actions: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers, dict[str, Any]]:
+        """Let a period pass; see gymnasium.
+
+        The info has `cost` (as the reward, a share of the revenue), `contacts`, `over_cap` and
+        `stays`, a number a customer.
+        """
+        value, was = self.customers.value, self.alive
+        contacted = (actions > 0) & was
+        discount = self._discounts[actions]
+        odds = self._odds + self._block.sensitivity * discount
+        accepts = contacted / (1 + np.exp(-odds))
+        if not self._expected:
+            accepts = (self._chance.random(self.num_envs) < accepts).astype(float)
+        stays = 1 - self._hazard * (1 - self._averts[actions] * accepts)
+        kept = value * stays * was
+        given = value * stays * discount * accepts
+        if not self._expected:
+            self.alive = was & (self._chance.random(self.num_envs) < stays)
+            kept, given = value * self.alive, value * self.alive * discount * accepts
+        spent = given + self._block.contact_cost * contacted
+        self._recent = np.column_stack([self._recent[:, 1:], contacted])
+        self._spent += spent
+        self._period += 1
+        over = self._recent.sum(axis=1) > self._block.fatigue.max_contacts
+        info = {"cost": spent / self._unit, "contacts": contacted.astype(float), "over_cap": over}
+        info["stays"] = stays
+        ended = np.full(self.num_envs, self._period == self._block.periods)
+        return self._observed(), (kept - spent) / self._unit, ~self.alive, ended, info
+
+    def _observed(self) -> Numbers:
+        block, customers = self._block, self.customers
+        scale = float(customers.value.mean())
+        columns = (
+            logit(customers.risk),
+            self._odds,
+            customers.value / scale - 1,
+            np.full(self.num_envs, self._period / block.periods),
+            self._recent.sum(axis=1) / block.fatigue.max_contacts,
+            self._spent / (scale * block.periods),
+        )
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class OfferPolicy:
+    """A network from observations to log-odds of actions, with the models that it looks through."""
+
+    layers: tuple[tuple[Numbers, Numbers], ...]  # (out, in) and (out,) of each
+    models: Mapping[str, Classifier]  # by role
+
+    def probabilities(self, observed: Numbers, allowed: Numbers) -> Numbers:
+        """Return the probability of each action: (customers, actions)."""
+        found = observed.astype(np.float64)
+        for number, (weights, bias) in enumerate(self.layers):
+            found = (np.tanh(found) if number else found) @ weights.T + bias
+        found = np.where(allowed, found, -np.inf)
+        raised = np.exp(found - found.max(axis=1, keepdims=True))
+        return raised / raised.sum(axis=1, keepdims=True)
+
+    def write(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Write it, with what is to be said about it and copies of both models."""
+        from safetensors.numpy import save_file  # noqa: PLC0415 - with torch's imports
+
+        tensors = {}
+        for number, (weights, bias) in enumerate(self.layers):
+            tensors[f"{number}.weight"] = np.ascontiguousarray(weights)
+            tensors[f"{number}.bias"] = np.ascontiguousarray(bias)
+        save_file(tensors, folder / WEIGHTS)
+        (folder / FILE).write_text(json.dumps({**about, "observed": OBSERVED}, indent=1) + "\n")
+        for role, model in self.models.items():
+            (folder / role).mkdir()
+            model.write(folder / role, role, "yes")
