@@ -30,6 +30,18 @@ def test_the_same_seed_makes_the_same_bytes_and_another_does_not(made, tmp_path)
             assert ((made / name).read_bytes() == (again / name).read_bytes()) is same
 
 
+@pytest.mark.parametrize("example", sorted(synthesize.EXAMPLES))
+def test_every_example_has_data_that_its_seed_decides(example, tmp_path):
+    made = []
+    for folder, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        output = tmp_path / folder
+        synthesize.main([example, "--count", "60", "--seed", seed, "--output", str(output)])
+        made.append({file.name: file.read_bytes() for file in output.iterdir()})
+    assert made[0] == made[1]
+    assert all(made[0][name] != made[2][name] for name in made[0])
+    assert all(content.count(b"\n") > 1 for content in made[0].values())
+
+
 @pytest.mark.parametrize(("name", "count"), [(FILES[0], 600), (FILES[1], 300), (FILES[2], 60)])
 def test_qualities_are_balanced(made, name, count):
     counted = Counter(row["quality"] for row in rows(made, name))
