@@ -69,6 +69,10 @@ def resolve(
         answer_schema=spec.answer_schema,
         compute=spec.compute,
         checkpoints=spec.checkpoints,
-        store=RunStore(uri=spec.artifact.uri, path=path_of(spec.artifact.uri)),
+        store=RunStore(
+            uri=spec.artifact.uri,
+            path=path_of(spec.artifact.uri),
+            bundle=spec.artifact.bundle,
+        ),
         trainer_image=trainer_image,
     )

@@ -55,6 +55,7 @@ class RunStore(ApiModel):
 
     uri: str = Field(description="Public root URI.")
     path: str = Field(description="What the pod opens: a local folder, or an s3:// URL.")
+    bundle: bool = Field(default=False, description="Add a report to the artifact.")
 
 
 class RunTraining(ApiModel):

@@ -244,6 +244,8 @@ def _told(manifest: Manifest, made: PolicyManifest, folder: Path, say: Say) -> i
     accepted = all(verdict.met for verdict in made.exit_criteria)
     word = "accepted" if accepted else "NOT accepted"
     say(f"{manifest.name}: {made.policy} version {made.version}, {word}: {folder}")
+    if (report := folder / "bundle" / "report.html").is_file():
+        say(f"its report: {report}")
     if accepted or manifest.spec.on_unmet is OnUnmet.KEEP:
         return 0
     return EXIT_UNMET

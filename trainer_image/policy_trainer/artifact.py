@@ -28,6 +28,7 @@ from policy_api.artifact import (
 from policy_api.report import ReportedArtifact
 from policy_api.run import BaseArtifact, RunConfig
 
+from policy_trainer import bundle
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.storage import Store
 
@@ -89,6 +90,9 @@ def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) 
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
         evaluated.write(local)
+        if run.store.bundle:
+            said = manifest(run, number, trained, evaluated, ())
+            bundle.write(local / bundle.FOLDER, said, evaluated.charts, evaluated.tables)
         files = tuple(
             ManifestFile(
                 path=file.relative_to(local).as_posix(),

@@ -159,6 +159,13 @@ class ArtifactStore(ApiModel):
             "Several nodes need one that all of them can write."
         ),
     )
+    bundle: bool = Field(
+        default=False,
+        description=(
+            "Add a report to each version: one HTML file with all charts and tables, and PNG and "
+            "CSV beside it."
+        ),
+    )
     secret_ref: SecretRef | None = Field(
         default=None,
         description="Secret whose keys become environment variables, e.g. AWS_ACCESS_KEY_ID.",
