@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.trainer, pytest.mark.timeout(900)]
     ("example", "count", "versions"),
     [
         ("agent-selection", 6000, {"agent-selection": 1}),
+        ("flowlens", 1200, {"flowlens": 2}),
         ("plan-preference", 1200, {"plan-preference": 1}),
         (
             "retention",

@@ -7,7 +7,18 @@ import pytest
 from policy_trainer import run as runs
 from policy_trainer import stop
 
-NEED_TORCH = ("constrained_ppo", "cql", "intervals", "ope", "ppo", "ranks", "runs", "s3", "tabular")
+NEED_TORCH = (
+    "constrained_ppo",
+    "cql",
+    "evaluate",
+    "intervals",
+    "ope",
+    "ppo",
+    "ranks",
+    "runs",
+    "s3",
+    "tabular",
+)
 
 collect_ignore = [] if find_spec("torch") else [f"test_{name}.py" for name in NEED_TORCH]
 

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from policy_api.artifact import Generation
 from policy_api.base import Metric
+from policy_api.v1alpha1.recipes.common import Decision
 from policy_api.v1alpha1.training import AnswerSchema
 
 from policy_trainer import text
 from policy_trainer.data import Row
+from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.intervals import Intervals, Numbers
 from policy_trainer.process import Process
 from policy_trainer.rewards import Rewards
@@ -127,6 +129,57 @@ def mean_rewards(
 def validity(schema: AnswerSchema, made: Sequence[str], intervals: Intervals) -> Metric:
     """Return `eval_answer_valid`: the share of answers that keep the policy's answer schema."""
     return intervals.mean("eval_answer_valid", [float(keeps(schema, answer)) for answer in made])
+
+
+def decided(
+    decision: Decision, truths: Sequence[str], made: Sequence[str], intervals: Intervals
+) -> list[Metric]:
+    """Return how well answers decide, beside the decisions of answers that are known to be right.
+
+    `decision_accuracy`; `decision_fpr`, the share of positive decisions among those that should be
+    negative; `decision_fnr`, the reverse. An answer without a decision is wrong either way.
+
+    Raises:
+        DataInvalidError: a true answer has no decision.
+    """
+    wanted = np.array([_decision(decision, truth, n) for n, truth in enumerate(truths, start=1)])
+    found = [re.search(decision.pattern, answer) for answer in made]
+    said = [None if match is None else match[1] == decision.positive for match in found]
+    wrong = np.array([a is None or a != w for a, w in zip(said, wanted, strict=True)], dtype=float)
+    metrics = [intervals.mean("decision_accuracy", 1 - wrong)]
+    for name, rows in (("decision_fpr", ~wanted), ("decision_fnr", wanted)):
+        if rows.any():
+            metrics.append(intervals.share(name, float(wrong[rows].mean()), int(rows.sum())))
+    return metrics
+
+
+def check_decision(decision: Decision | None, field: str) -> None:
+    """Refuse a pattern that finds no decision, before anything is trained.
+
+    Raises:
+        ConfigInvalidError: it is no regular expression, or has no group.
+    """
+    if decision is None:
+        return
+    try:
+        groups = re.compile(decision.pattern).groups
+    except re.error as error:
+        message = f"{decision.pattern!r} is not a regular expression: {error}"
+        raise ConfigInvalidError(message, field) from error
+    if not groups:
+        raise ConfigInvalidError(
+            f"{decision.pattern!r} has no group: put what decides in parentheses", field
+        )
+
+
+def _decision(decision: Decision, truth: str, number: int) -> bool:
+    match = re.search(decision.pattern, truth)
+    if match is None:
+        raise DataInvalidError(
+            f"the answer has no decision: {decision.pattern!r} is not found in {truth[:80]!r}",
+            field=f"data[validation] row {number}",
+        )
+    return bool(match[1] == decision.positive)
 
 
 def keeps(schema: AnswerSchema, answer: str) -> bool:

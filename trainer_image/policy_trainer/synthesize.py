@@ -8,10 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from policy_trainer.synthetic import agent_selection, plan_preference, retention, review_forge
+from policy_trainer.synthetic import (
+    agent_selection,
+    flowlens,
+    plan_preference,
+    retention,
+    review_forge,
+)
 
 EXAMPLES = {
     "agent-selection": agent_selection.make,
+    "flowlens": flowlens.make,
     "plan-preference": plan_preference.make,
     "retention": retention.make,
     "review-forge": review_forge.make,

@@ -30,8 +30,11 @@ def train(run: RunConfig, block: DPO, process: Process, stop: StopRequest) -> Tr
 
     Metrics on the `validation` pairs: `eval_margin` (mean of beta times how much more the chosen
     answer gained in log-probability than the rejected one, in nats), `eval_accuracy` (share of
-    pairs with a margin above 0), `eval_loss` (mean of -log sigmoid of the margin).
+    pairs with a margin above 0), `eval_loss` (mean of -log sigmoid of the margin); of greedy
+    answers `eval_answer_valid` and, with `decision`, `decision_accuracy`, `decision_fpr`,
+    `decision_fnr`.
     """
+    evaluate.check_decision(block.decision, "dpo.decision.pattern")
     loaded = pairs.load(run)
     rows = loaded["train"].rows
     held_out = loaded["validation"].rows if "validation" in loaded else []
@@ -93,6 +96,9 @@ def train(run: RunConfig, block: DPO, process: Process, stop: StopRequest) -> Tr
         prompts = [row["prompt"] for row in held_out]
         served = evaluate.answers(trained, tokenizer, prompts, generation, process)
         metrics.append(evaluate.validity(run.answer_schema, served, intervals))
+        if block.decision is not None:
+            truths = [row["chosen"] for row in held_out]
+            metrics += evaluate.decided(block.decision, truths, served, intervals)
     evaluated = Evaluated(
         metrics,
         Kind.CAUSAL_LM,

@@ -26,8 +26,9 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
     Metrics: `eval_loss` and `eval_loss_base` (mean over the tokens of the answers of the
     `validation` data, after and before), `eval_loss_delta` (after minus before, so less is better),
     `eval_perplexity` (e to the mean loss), `eval_answer_valid` (share of served answers that keep
-    the answer schema).
+    the answer schema); with `decision`: `decision_accuracy`, `decision_fpr`, `decision_fnr`.
     """
+    evaluate.check_decision(block.decision, "sft.decision.pattern")
     loaded = data.load_all(run, data.texts(*FIELDS))
     rows = loaded["train"].rows
     held_out = loaded["validation"].rows if "validation" in loaded else []
@@ -77,6 +78,9 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
         prompts = [row["prompt"] for row in held_out]
         served = evaluate.answers(trained, tokenizer, prompts, generation, process)
         metrics.append(evaluate.validity(run.answer_schema, served, intervals))
+        if block.decision is not None:
+            truths = [row["completion"] for row in held_out]
+            metrics += evaluate.decided(block.decision, truths, served, intervals)
     evaluated = Evaluated(
         metrics,
         Kind.CAUSAL_LM,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from policy_api.base import ApiModel
+from policy_api.base import ApiModel, rule, rules
 
 
 class Recipe(StrEnum):
@@ -59,4 +59,33 @@ class TextCommon(ApiModel):
     )
     max_length: int = Field(
         default=512, ge=8, le=1_048_576, description="Longest prompt and completion, in tokens."
+    )
+
+
+class Decision(ApiModel):
+    """A yes or no that an answer contains, to be judged by itself."""
+
+    model_config = rules(
+        rule("self.pattern.contains('(')", "pattern needs a group: what it finds is the decision")
+    )
+
+    pattern: str = Field(
+        min_length=3,
+        max_length=1024,
+        description="A Python regular expression; its first group is the decision.",
+    )
+    positive: str = Field(
+        default="true", min_length=1, max_length=64, description="The group's text for yes."
+    )
+
+
+class Deciding(TextCommon):
+    """What recipes take whose answers may contain a decision."""
+
+    decision: Decision | None = Field(
+        default=None,
+        description=(
+            "Judge the decisions in answers to `validation`: accuracy, and the rates of false "
+            "positives and false negatives."
+        ),
     )

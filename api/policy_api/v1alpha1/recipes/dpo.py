@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from policy_api.v1alpha1.recipes.common import Args, TextCommon
+from policy_api.v1alpha1.recipes.common import Args, Deciding
 
 
-class DPO(TextCommon):
+class DPO(Deciding):
     """Direct preference optimization (Rafailov et al. 2023, TRL DPOTrainer)."""
 
     beta: float = Field(
