@@ -70,6 +70,11 @@ docs: setup ## Build the documentation into the cache's site/.
 bench: setup tools ## Measure latency, throughput and memory side by side with a floor.
 	$(BIN)/python benchmarks/run.py
 
+.PHONY: bench-training
+bench-training: setup trainer-env ## Measure recipes beside the libraries' plain scripts.
+	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/recipes.py
+	$(POLICYOPS_CACHE)/venv-trainer/bin/python -W ignore benchmarks/offline.py
+
 .PHONY: clean
 clean: ## Remove the local cluster and everything that the demo installed; keep the cache.
 	@$(CLUSTER_PY) down
