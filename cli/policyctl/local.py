@@ -74,10 +74,7 @@ def train(
     Raises:
         UserError: a training cannot be run.
     """
-    if find_spec("policy_trainer") is None or find_spec("torch") is None:
-        raise UserError(
-            "training on this machine needs the trainer: pip install 'policy-operator[trainer]'"
-        )
+    check_trainer()
     kept = [m.name for m in manifests if m.spec.on_unmet is OnUnmet.KEEP]
     for manifest in ordered(manifests):
         uid = _uid(manifest, again=again)
@@ -86,6 +83,23 @@ def train(
         if code:
             return code
     return 0
+
+
+def check_trainer() -> None:
+    """Refuse to go on without the trainer.
+
+    Raises:
+        UserError: says how to install it.
+    """
+    if find_spec("policy_trainer") is None or find_spec("torch") is None:
+        raise UserError(
+            "this runs the trainer on this machine: pip install 'policy-operator[trainer]'"
+        )
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a program of the trainer: with the packages that this one sees."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 def ordered(manifests: Sequence[Manifest]) -> list[Manifest]:
@@ -256,9 +270,8 @@ def _supervised(folder: Path, *, verbose: bool) -> TrainingReport:
     termination = folder / "report.json"
     state = folder / "state"
     termination.unlink(missing_ok=True)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    told = {
+        **environment(),
         "POLICYOPS_RUN_FILE": str(folder / RUN_FILE),
         "POLICYOPS_STATE_DIR": str(state),
         "POLICYOPS_TERMINATION_LOG": str(termination),
@@ -268,7 +281,7 @@ def _supervised(folder: Path, *, verbose: bool) -> TrainingReport:
     with (folder / "trainer.log").open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "policy_trainer.supervisor"],
-            env=environment,
+            env=told,
             stdout=None if verbose else log,
             stderr=None if verbose else log,
             # A Ctrl-C is for us: the workers stop at the end of a step, not in its middle.

@@ -1,6 +1,7 @@
-"""`policyctl`: train on this machine, check manifests, look at artifacts."""
+"""`policyctl`: train on this machine, evaluate on a log, check manifests, look at artifacts."""
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,12 @@ from policyctl.errors import UserError
 
 EXIT_USER_ERROR = 2
 
+# Commands that are programs of the trainer: their module there, and what they do.
+PROGRAMS = {
+    "evaluate": ("evaluate_log", "what a policy would have earned on logged decisions"),
+    "synthesize": ("synthesize", "make the data of an example from a seed"),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
@@ -17,8 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 2: the command or a manifest is wrong. 3: trained, but the exit criteria are not met.
     65, 70, 75, 78, 137: the trainer's: bad data, crashed, stopped, bad config, out of memory.
     """
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if given and given[0] in PROGRAMS:
+            return _in_trainer(PROGRAMS[given[0]][0], given[1:])
+        options = _parser().parse_args(given)
         code: int = options.run(options)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
@@ -61,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     _files(validate)
     validate.set_defaults(run=_validate)
 
+    for name, (_, told) in PROGRAMS.items():
+        commands.add_parser(name, help=told)
+
     artifact = commands.add_parser("artifact", help="look at what a training made")
     about = artifact.add_subparsers(required=True, metavar="COMMAND")
     for name, run, told in (
@@ -95,6 +108,13 @@ def _train(options: argparse.Namespace) -> int:
         verbose=options.verbose,
         say=_say,
     )
+
+
+def _in_trainer(module: str, arguments: Sequence[str]) -> int:
+    """Run a program of the trainer, which has the libraries for it."""
+    local.check_trainer()
+    command = [sys.executable, "-m", f"policy_trainer.{module}", *arguments]
+    return subprocess.run(command, env=local.environment(), check=False).returncode
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -27,7 +27,9 @@ EXAMPLES = {
 
 def main(arguments: Sequence[str]) -> None:
     """Read the command line and write the files."""
-    parser = argparse.ArgumentParser(prog="policy_trainer.synthesize", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="policyctl synthesize", description="Make the data of an example from a seed."
+    )
     parser.add_argument("example", choices=sorted(EXAMPLES))
     parser.add_argument("--count", type=int, default=1200, help="rows to learn from")
     parser.add_argument("--seed", type=int, default=42)

@@ -296,7 +296,10 @@ def _evaluate(
     intervals = Intervals.of(run)
     evaluated.metrics.extend(_metrics(intervals, block, mine, played))
     rows: list[list[Cell]] = []
-    for metric, title in (("nrr", "Net revenue retention"), ("cost", "Cost")):
+    for metric, title in (
+        ("nrr", "NRR beside the baselines"),
+        ("cost", "Cost beside the baselines"),
+    ):
         shown = []
         for name, found in {"policy": mine, **played}.items():
             made = intervals.mean(metric, found[metric])
