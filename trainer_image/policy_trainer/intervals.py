@@ -59,7 +59,8 @@ class Intervals:
     def statistic(self, name: str, of: Callable[..., float], *columns: Numbers) -> Metric:
         """Return a statistic of whole columns (an AUC, a κ), with its interval.
 
-        A resample in which it is undefined, e.g. an AUC with one class, is left out.
+        A resample in which it is undefined, e.g. an AUC with one class, is left out. The rows of a
+        resample keep their order, so that what is sorted stays sorted, and sorts in no time.
 
         Args:
             name: Of the metric.
@@ -70,7 +71,7 @@ class Intervals:
             [
                 of(*(column[row] for column in columns))
                 for rows in self._resampled(len(columns[0]))
-                for row in rows
+                for row in np.sort(rows, axis=1)
             ]
         )
         return self.metric(name, float(of(*columns)), found[np.isfinite(found)])
