@@ -17,7 +17,8 @@ from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 
 MOST_VALUES = 256  # of a categorical column; one with more names rows rather than kinds of them
-LARGEST = 1e30
+LARGEST, LEAST = 1e30, 1e-30  # numbers, and deviations, that can be scaled
+FAR = 1e6  # deviations from the mean; further is as far
 
 Numbers = Any  # numpy.ndarray
 
@@ -58,9 +59,9 @@ class Column:
         """Return `width` numbers a cell, none of them NaN."""
         if self.type is not FeatureType.NUMERIC:
             return self._hot(cells)
-        found = np.array([_number(cell) for cell in cells], dtype=np.float32)
+        found = np.array([_number(cell) for cell in cells], dtype=float)
         missing = np.isnan(found)
-        scaled = np.where(missing, 0, (found - self.mean) / self.scale)
+        scaled = np.where(missing, 0, np.clip((found - self.mean) / self.scale, -FAR, FAR))
         return np.stack([scaled, missing], axis=1).astype(np.float32)
 
     def _hot(self, cells: Sequence[Any]) -> Numbers:
@@ -212,7 +213,7 @@ def _column(
                 f"column {name!r} has no number: list it in {field}.forbidden",
                 f"data column {name}",
             )
-        return Column(name, type_, mean=float(known.mean()), scale=float(known.std()) or 1.0)
+        return Column(name, type_, mean=float(known.mean()), scale=_scale(known))
     values = tuple(sorted({value for cell in cells for value in _values(cell)}))
     if len(values) > most_values:
         raise DataInvalidError(
@@ -221,6 +222,11 @@ def _column(
             f"data column {name}",
         )
     return Column(name, type_, values)
+
+
+def _scale(known: Numbers) -> float:
+    deviation = float(known.std())
+    return deviation if deviation > LEAST else 1.0
 
 
 def _type(cells: Sequence[Any]) -> FeatureType:
