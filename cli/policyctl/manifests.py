@@ -1,6 +1,8 @@
 """Read PolicyTrainings from files, and check them as the API server would, without one."""
 
 import difflib
+import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,17 @@ from policyctl.errors import UserError
 
 KUSTOMIZATION = "kustomization.yaml"
 KIND = "PolicyTraining"
+
+
+class Loader(yaml.SafeLoader):
+    """Reads `5e-6` as a number, as YAML 1.2 and kubectl do; PyYAML wants a point in it."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ def _documents(path: str) -> Iterator[tuple[Path, str, Any]]:
 
 def _parse(source: str, text: str) -> list[Any]:
     try:
-        return list(yaml.safe_load_all(text))
+        return list(yaml.load_all(text, Loader))
     except yaml.YAMLError as error:
         raise UserError(f"{source} is no YAML: {error}") from error
 
@@ -98,7 +111,9 @@ def _manifest(folder: Path, source: str, document: dict[str, Any]) -> Manifest:
         raise UserError(f"{source}: a {KIND} has no metadata.name")
     where = f"{source}: {KIND} {name}"
     try:
-        spec = PolicyTrainingSpec.model_validate(document.get("spec") or {})
+        # By way of JSON, as kubectl does: a text is no number, what looks like a date is a text.
+        text = json.dumps(document.get("spec") or {}, default=str)
+        spec = PolicyTrainingSpec.model_validate_json(text, strict=True)
     except ValidationError as error:
         faults = [f"{where}: {_sentence(fault)}" for fault in error.errors()]
         raise UserError("\n".join(faults)) from error

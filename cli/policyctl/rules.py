@@ -1,5 +1,6 @@
-"""The API's CEL rules, judged here as the API server judges them."""
+"""The API's rules between fields, judged here as the API server judges them."""
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -18,9 +19,24 @@ def broken(part: ApiModel, field: str = "spec") -> list[tuple[str, str]]:
         for rule in _rules(type(part))
         if OLD not in rule["rule"] and not _holds(rule["rule"], part.to_wire())
     ]
+    found += list(_repeated(part, field))
     for name, inner in _parts(part):
         found += broken(inner, f"{field}.{name}")
     return found
+
+
+def _repeated(part: ApiModel, field: str) -> Iterator[tuple[str, str]]:
+    """Yield entries of lists whose names must differ, and do not."""
+    for name, info in type(part).model_fields.items():
+        extra: Any = info.json_schema_extra
+        keys = extra.get("x-kubernetes-list-map-keys", []) if isinstance(extra, dict) else []
+        entries = list(getattr(part, name) or []) if keys else []
+        wires = [entry.to_wire() for entry in entries]
+        names = [{key: wire[key] for key in keys if key in wire} for wire in wires]
+        for number, same in enumerate(names):
+            if same in names[:number]:
+                shown = json.dumps(same, separators=(",", ":"))
+                yield f"{field}.{info.alias}[{number}]", f"Duplicate value: {shown}"
 
 
 def _rules(model: type[ApiModel]) -> list[dict[str, str]]:
