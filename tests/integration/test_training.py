@@ -321,9 +321,12 @@ def test_a_training_waits_for_every_model_that_takes_part(
         training(
             namespace,
             "forge-next",
+            recipe="GRPO",
+            sft=None,
+            grpo={"rewards": [{"name": "liked", "weight": 1, "model": "reward"}]},
             base={"version": 1},
             referenceModels={"reward": {"training": {"name": "rm"}}},
-            exitCriteria=[{"metric": "eval_loss", "max": 0, "against": "version:1"}],
+            exitCriteria=[{"metric": "eval_reward", "min": 0, "against": "version:1"}],
         )
     )
     message = condition({"status": status("WaitingForBase", "forge-next")}, "Running")["message"]
