@@ -13,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from policy_api import criteria
 from policy_api.artifact import MANIFEST, PolicyManifest
 from policy_api.keys import RUN_FILE
+from policy_api.needs import BASE, needs
 from policy_api.report import EXIT_CODES, Outcome, TrainingReport
 from policy_api.resolve import resolve
 from policy_api.run import BaseArtifact, RunConfig, RunTraining
@@ -113,7 +114,7 @@ def ordered(manifests: Sequence[Manifest]) -> list[Manifest]:
         raise UserError("two PolicyTrainings have the same name")
     done: list[Manifest] = []
     while left:
-        free = [m for m in left.values() if not any(n in left for n in _needs(m))]
+        free = [manifest for manifest in left.values() if not left.keys() & _trainings(manifest)]
         if not free:
             raise UserError(f"these trainings wait for each other: {', '.join(left)}")
         done += free
@@ -122,20 +123,10 @@ def ordered(manifests: Sequence[Manifest]) -> list[Manifest]:
     return done
 
 
-def _needs(manifest: Manifest) -> Iterator[str]:
-    spec = manifest.spec
-    if spec.base is not None and spec.base.training is not None:
-        yield spec.base.training.name
-    for _, reference in _references(manifest):
-        if reference.training is not None:
-            yield reference.training.name
-
-
-def _references(manifest: Manifest) -> list[tuple[str, Reference]]:
-    models = manifest.spec.reference_models
-    roles = type(models).model_fields if models is not None else ()
-    found = [(role, getattr(models, role)) for role in roles]
-    return [(role, reference) for role, reference in found if reference is not None]
+def _trainings(manifest: Manifest) -> set[str]:
+    """Return the names of the trainings that this one waits for."""
+    named = (reference.training for reference in needs(manifest.spec).values())
+    return {training.name for training in named if training is not None}
 
 
 def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = ()) -> RunConfig:
@@ -153,23 +144,11 @@ def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = (
     spec = manifest.spec
     path_of = place.path_of(manifest.folder)
     store = Path(path_of(spec.artifact.uri))
-    base = None
-    if spec.base is not None and spec.base.training is not None:
-        base = _of_training(store, spec.artifact.uri, spec.base.training.name, kept)
-    elif spec.base is not None and spec.base.version is not None:
-        base = _of_version(store, spec.artifact.uri, spec.policy, spec.base.version)
-    references = {}
-    for role, reference in _references(manifest):
-        if reference.training is not None:
-            references[role] = _of_training(store, spec.artifact.uri, reference.training.name, kept)
-        elif reference.version is not None:
-            named = reference.version
-            references[role] = _of_version(store, spec.artifact.uri, named.policy, named.version)
-    for criterion in spec.exit_criteria:
-        if criterion.against.startswith("version:"):
-            number = int(criterion.against.removeprefix("version:"))
-            made = _of_version(store, spec.artifact.uri, spec.policy, number)
-            references[criterion.against] = made
+    found = {
+        role: _found(store, spec.artifact.uri, reference, kept)
+        for role, reference in needs(spec).items()
+    }
+    base = found.pop(BASE, None)
     compute = spec.compute
     each = compute.processes_per_node or max(1, compute.gpus_per_node)
     whole = {"nodes": 1, "processes_per_node": compute.nodes * each}
@@ -179,10 +158,17 @@ def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = (
         attempt=0,
         min_version=1,
         base=base,
-        references=references,
+        references=found,
         path_of=path_of,
         trainer_image=None,
     )
+
+
+def _found(store: Path, uri: str, reference: Reference, kept: Collection[str]) -> BaseArtifact:
+    if reference.training is not None:
+        return _of_training(store, uri, reference.training.name, kept)
+    assert reference.version is not None  # the API's rule: it is one of both
+    return _of_version(store, uri, reference.version.policy, reference.version.version)
 
 
 def _of_training(store: Path, uri: str, name: str, kept: Collection[str]) -> BaseArtifact:

@@ -23,6 +23,7 @@ from policy_api.keys import (
     TOKEN_DIR,
     TOKEN_FILE,
 )
+from policy_api.needs import BASE
 from policy_api.resolve import resolve
 from policy_api.run import RunConfig, RunTraining
 from policy_api.v1alpha1.training import SecretRef
@@ -36,7 +37,7 @@ from policy_api.v1alpha1.version import (
 from policy_operator.settings import Settings
 from policy_operator.training import storage
 from policy_operator.training.outcome import CONTAINER
-from policy_operator.training.types import BASE, Dependencies, Manifest, RecordVersion, Training
+from policy_operator.training.types import Dependencies, Manifest, RecordVersion, Training
 
 _USER = 65532  # "nonroot" of distroless images
 # Agree on a step, save, stop: seconds for small models; a large one writes its shards in a minute.

@@ -35,6 +35,7 @@ from policy_api.keys import (
     REASON_WAITING_FOR_BASE,
     REASON_WAITING_FOR_REFERENCE,
 )
+from policy_api.needs import BASE
 from policy_api.report import Outcome, finite
 from policy_api.v1alpha1.training import (
     ArtifactStatus,
@@ -53,7 +54,6 @@ from policy_operator.training.attempts import (
 )
 from policy_operator.training.status import State, finished, take_progress, take_report
 from policy_operator.training.types import (
-    BASE,
     Action,
     AttemptView,
     CompleteAttempt,

@@ -1,54 +1,16 @@
-"""The versions that a training needs: what it starts from, and what takes part in it. Pure.
-
-Each has a role: `base`, a name of spec.referenceModels, or `version:<N>` of a criterion that judges
-`against` it.
-"""
+"""Of each version that a training needs: is it there, may it come, or will it never. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from policy_api.conditions import get_condition
 from policy_api.keys import COND_ACCEPTED, COND_SUCCEEDED
+from policy_api.needs import BASE, needs
 from policy_api.run import BaseArtifact
-from policy_api.v1alpha1.training import PolicyTrainingSpec
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus, version_name
 
 from policy_operator.cache import Cache, Obj
 from policy_operator.training.storage import local_path
-from policy_operator.training.types import BASE, Dependency, Failed, Ready, Training, Waiting
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the spec names: a training, or a version."""
-
-    training: str | None = None
-    version: str | None = None
-    """Name of the PolicyVersion."""
-
-
-def wishes(spec: PolicyTrainingSpec) -> dict[str, Wish]:
-    """Return what the spec names, by role."""
-    made: dict[str, Wish] = {}
-    if spec.base is not None and spec.base.training is not None:
-        made[BASE] = Wish(training=spec.base.training.name)
-    elif spec.base is not None and spec.base.version is not None:
-        made[BASE] = Wish(version=version_name(spec.policy, spec.base.version))
-    models = spec.reference_models
-    for role in type(models).model_fields if models is not None else ():
-        reference = getattr(models, role)
-        if reference is None:
-            continue
-        if reference.training is not None:
-            made[role] = Wish(training=reference.training.name)
-        else:
-            named = reference.version
-            made[role] = Wish(version=version_name(named.policy, named.version))
-    for criterion in spec.exit_criteria:
-        if criterion.against.startswith("version:"):
-            number = int(criterion.against.removeprefix("version:"))
-            made[criterion.against] = Wish(version=version_name(spec.policy, number))
-    return made
+from policy_operator.training.types import Dependency, Failed, Ready, Training, Waiting
 
 
 def find(cache: Cache, training: Training, decided: Mapping[str, str]) -> dict[str, Dependency]:
@@ -61,14 +23,15 @@ def find(cache: Cache, training: Training, decided: Mapping[str, str]) -> dict[s
             take the same, even when the training that made one is gone.
     """
     found: dict[str, Dependency] = {}
-    for role, wish in wishes(training.spec).items():
+    for role, reference in needs(training.spec).items():
         name = decided.get(role)
         if name is not None:
             found[role] = _decided(cache, training, role, name)
-        elif wish.training is not None:
-            found[role] = _of_training(cache, training, role, wish.training)
-        else:
-            found[role] = _of_version(cache, training, role, str(wish.version))
+        elif reference.training is not None:
+            found[role] = _of_training(cache, training, role, reference.training.name)
+        elif reference.version is not None:
+            named = version_name(reference.version.policy, reference.version.version)
+            found[role] = _of_version(cache, training, role, named)
     return found
 
 

@@ -9,6 +9,7 @@ from policy_api.keys import (
     COND_ACCEPTED,
     LABEL_TRAINING,
 )
+from policy_api.needs import BASE
 from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
 
 from policy_operator.cache import Cache, Obj
@@ -16,7 +17,6 @@ from policy_operator.context import Context
 from policy_operator.training import dependencies
 from policy_operator.training.outcome import pod_active, view
 from policy_operator.training.types import (
-    BASE,
     AttemptView,
     Observed,
     Training,

@@ -72,10 +72,6 @@ class AttemptView:
     end: End | None = None
 
 
-BASE = "base"
-"""The role of the version that training starts from."""
-
-
 @dataclass(frozen=True)
 class Ready:
     """A version that the training needs is there."""
