@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from policy_api.artifact import Generation
 from policy_api.base import Metric
+from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.common import Decision
 from policy_api.v1alpha1.training import AnswerSchema
 
@@ -124,6 +125,26 @@ def mean_rewards(
     totals = np.array(rewards.totals(repeated(prompts), made))
     means: Numbers = totals.reshape(-1, SAMPLES).mean(axis=1)
     return means
+
+
+def served(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    how: Generation,
+    process: Process,
+    *,
+    run: RunConfig,
+    decision: Decision | None = None,
+    truths: Sequence[str] = (),
+) -> list[Metric]:
+    """Return what the answers are worth that the server will give: see validity and decided."""
+    intervals = Intervals.of(run)
+    made = answers(model, tokenizer, prompts, how, process)
+    metrics = [validity(run.answer_schema, made, intervals)]
+    if decision is not None:
+        metrics += decided(decision, truths, made, intervals)
+    return metrics
 
 
 def validity(schema: AnswerSchema, made: Sequence[str], intervals: Intervals) -> Metric:

@@ -94,11 +94,16 @@ def train(run: RunConfig, block: DPO, process: Process, stop: StopRequest) -> Tr
                 intervals.mean(criteria.versus("eval_accuracy", name), difference),
             ]
         prompts = [row["prompt"] for row in held_out]
-        served = evaluate.answers(trained, tokenizer, prompts, generation, process)
-        metrics.append(evaluate.validity(run.answer_schema, served, intervals))
-        if block.decision is not None:
-            truths = [row["chosen"] for row in held_out]
-            metrics += evaluate.decided(block.decision, truths, served, intervals)
+        metrics += evaluate.served(
+            trained,
+            tokenizer,
+            prompts,
+            generation,
+            process,
+            run=run,
+            decision=block.decision,
+            truths=[row["chosen"] for row in held_out],
+        )
     evaluated = Evaluated(
         metrics,
         Kind.CAUSAL_LM,

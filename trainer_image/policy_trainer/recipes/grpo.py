@@ -98,8 +98,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
         for name, other in base_model.other_versions(run, process):
             named = criteria.versus("eval_reward", name)
             metrics.append(intervals.mean(named, after - score(other)))
-        served = evaluate.answers(trained, tokenizer, held_out, generation, process)
-        metrics.append(evaluate.validity(run.answer_schema, served, intervals))
+        metrics += evaluate.served(trained, tokenizer, held_out, generation, process, run=run)
     evaluated = Evaluated(
         metrics,
         Kind.CAUSAL_LM,

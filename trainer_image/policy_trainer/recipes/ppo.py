@@ -153,8 +153,9 @@ class Judge:
             found, drawn = self._compare(trained, start, held_out, intervals)
             metrics += found
             charts.append(drawn)
-            served = evaluate.answers(trained, self.tokenizer, held_out, generation, self.process)
-            metrics.append(evaluate.validity(self.run.answer_schema, served, intervals))
+            metrics += evaluate.served(
+                trained, self.tokenizer, held_out, generation, self.process, run=self.run
+            )
         if tempting := prompts.get("probes") or held_out:
             metrics += self._safety(trained, tempting, intervals)
         written = text.writer(trained, self.tokenizer)

@@ -76,11 +76,16 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
             named = criteria.versus("eval_loss", name)
             metrics.append(intervals.mean(named, after - theirs, tokens))
         prompts = [row["prompt"] for row in held_out]
-        served = evaluate.answers(trained, tokenizer, prompts, generation, process)
-        metrics.append(evaluate.validity(run.answer_schema, served, intervals))
-        if block.decision is not None:
-            truths = [row["completion"] for row in held_out]
-            metrics += evaluate.decided(block.decision, truths, served, intervals)
+        metrics += evaluate.served(
+            trained,
+            tokenizer,
+            prompts,
+            generation,
+            process,
+            run=run,
+            decision=block.decision,
+            truths=[row["completion"] for row in held_out],
+        )
     evaluated = Evaluated(
         metrics,
         Kind.CAUSAL_LM,
