@@ -5,17 +5,16 @@ the constraint is broken and falls while it is kept, until it stays.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
-from torch import nn
 
 from policy_trainer import engine, ppo
-from policy_trainer.intervals import Numbers
-from policy_trainer.offers import OBSERVED, Customers, OfferEnv, OfferPolicy
+from policy_trainer.layers import Layers, Numbers
+from policy_trainer.networks import arrays, network
+from policy_trainer.offers import ACTIVATION, OBSERVED, Customers, OfferEnv, OfferPolicy
 
 MARGIN = 0.03  # below the limits: what is learned on some customers shall hold for others
 MOST = 100.0  # a multiplier
@@ -47,8 +46,9 @@ class Learner:
     def __init__(self, block: ConstrainedPPO, seed: int) -> None:
         self._block = block
         engine.seed_all(seed)
-        self._policy = _network(block, len(block.offers) + 1)
-        self._value = _network(block, 1)
+        inputs = [len(OBSERVED), *block.hidden]
+        self._policy = network([*inputs, len(block.offers) + 1], ACTIVATION)
+        self._value = network([*inputs, 1], ACTIVATION)
         learned = [*self._policy.parameters(), *self._value.parameters()]
         self._optimizer = torch.optim.Adam(learned, lr=block.learning_rate)
         self.multipliers = [0.0, 0.0]
@@ -134,10 +134,9 @@ class Learner:
         self._optimizer.step()
         return float(entropy.item())
 
-    def layers(self) -> tuple[tuple[Numbers, Numbers], ...]:
+    def layers(self) -> Layers:
         """Return the policy's layers as arrays."""
-        linear = [layer for layer in self._policy if isinstance(layer, nn.Linear)]
-        return tuple((x.weight.detach().numpy(), x.bias.detach().numpy()) for x in linear)
+        return arrays(self._policy.state_dict(), ACTIVATION)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -170,14 +169,6 @@ def advantages(
         following = values[:, period]
         found[:, period] = later
     return found
-
-
-def _network(block: ConstrainedPPO, outputs: int) -> nn.Sequential:
-    layers: list[Any] = []
-    for number, (before, after) in enumerate(pairwise([len(OBSERVED), *block.hidden, outputs])):
-        layers += [nn.Tanh()] if number else []
-        layers.append(nn.Linear(before, after))
-    return nn.Sequential(*layers)
 
 
 def _entropy(logs: torch.Tensor) -> torch.Tensor:

@@ -18,12 +18,12 @@ from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 
 from policy_trainer.classifier import Classifier
 from policy_trainer.data import Row
+from policy_trainer.layers import Activation, Layers, Numbers
 
 FILE, WEIGHTS = "offer_policy.json", "offer_policy.safetensors"
+ACTIVATION = Activation.TANH
 RISK, ACCEPTANCE = "risk", "acceptance"  # roles, and folders in the artifact
 OBSERVED = ("risk", "acceptance", "value", "period", "contacts", "spent")
-
-Numbers = Any  # numpy.ndarray
 
 
 @dataclass(frozen=True)
@@ -155,27 +155,18 @@ class OfferEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnasium i
 class OfferPolicy:
     """A network from observations to log-odds of actions, with the models that it looks through."""
 
-    layers: tuple[tuple[Numbers, Numbers], ...]  # (out, in) and (out,) of each
+    layers: Layers
     models: Mapping[str, Classifier]  # by role
 
     def probabilities(self, observed: Numbers, allowed: Numbers) -> Numbers:
         """Return the probability of each action: (customers, actions)."""
-        found = observed.astype(np.float64)
-        for number, (weights, bias) in enumerate(self.layers):
-            found = (np.tanh(found) if number else found) @ weights.T + bias
-        found = np.where(allowed, found, -np.inf)
+        found = np.where(allowed, self.layers.apply(observed.astype(np.float64)), -np.inf)
         raised = np.exp(found - found.max(axis=1, keepdims=True))
         return raised / raised.sum(axis=1, keepdims=True)
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Write it, with what is to be said about it and copies of both models."""
-        from safetensors.numpy import save_file  # noqa: PLC0415 - with torch's imports
-
-        tensors = {}
-        for number, (weights, bias) in enumerate(self.layers):
-            tensors[f"{number}.weight"] = np.ascontiguousarray(weights)
-            tensors[f"{number}.bias"] = np.ascontiguousarray(bias)
-        save_file(tensors, folder / WEIGHTS)
+        self.layers.write(folder / WEIGHTS)
         (folder / FILE).write_text(json.dumps({**about, "observed": OBSERVED}, indent=1) + "\n")
         for role, model in self.models.items():
             (folder / role).mkdir()

@@ -6,7 +6,6 @@ actions' Q minus the logged action's Q: CQL(H) of Kumar et al. 2020 for discrete
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from torch import nn
 
 from policy_trainer.decisions import Decisions
 from policy_trainer.errors import ConfigInvalidError
-from policy_trainer.qnetwork import QPolicy
+from policy_trainer.networks import network
+from policy_trainer.qnetwork import ACTIVATION, QPolicy
 from policy_trainer.tabular import Encoder
 
 
@@ -29,16 +29,6 @@ class Batch:
     rewards: torch.Tensor
     following: torch.Tensor  # (rows, width)
     done: torch.Tensor  # 1 where the episode ended
-
-
-def network(width: int, hidden: Sequence[int], actions: int) -> nn.Sequential:
-    """Return linear layers with ReLU between them."""
-    sizes = [width, *hidden, actions]
-    layers: list[nn.Module] = []
-    for number, (before, after) in enumerate(pairwise(sizes)):
-        layers += [nn.ReLU()] if number else []
-        layers.append(nn.Linear(before, after))
-    return nn.Sequential(*layers)
 
 
 class Batches:
@@ -89,11 +79,12 @@ class Learner:
         before: QPolicy | None,
     ) -> None:
         torch.manual_seed(seed)
-        self.network = network(encoder.width, block.hidden, len(space))
+        sizes = [encoder.width, *block.hidden, len(space)]
+        self.network = network(sizes, ACTIVATION)
         if before is not None:
             _take_over(self.network, encoder, before)
         self.network.to(device)
-        self._target = network(encoder.width, block.hidden, len(space)).to(device)
+        self._target = network(sizes, ACTIVATION).to(device)
         self.update_target()
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=block.learning_rate)
         self._gamma = block.gamma
@@ -138,7 +129,7 @@ def _take_over(new: nn.Sequential, encoder: Encoder, before: QPolicy) -> None:
     """Copy an earlier version's weights; an input that it did not have starts without effect."""
     linear = [layer for layer in new if isinstance(layer, nn.Linear)]
     widths = [layer.out_features for layer in linear[:-1]]
-    theirs = [len(bias) for _, bias in before.layers[:-1]]
+    theirs = before.layers.hidden
     if widths != theirs:
         raise ConfigInvalidError(
             f"the base has hidden layers {theirs}, this training {widths}: set cql.hidden likewise",
@@ -147,7 +138,9 @@ def _take_over(new: nn.Sequential, encoder: Encoder, before: QPolicy) -> None:
     columns = {name: place for place, name in enumerate(encoder.dense_names())}
     known = [columns[name] for name in before.encoder.dense_names()]
     with torch.no_grad():
-        for number, (layer, (weights, bias)) in enumerate(zip(linear, before.layers, strict=True)):
+        for number, (layer, (weights, bias)) in enumerate(
+            zip(linear, before.layers.linear, strict=True)
+        ):
             rows = slice(0, len(bias))
             if number == 0:
                 layer.weight.zero_()

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from policy_trainer.data import Row
 from policy_trainer.decisions import SEQUENCE
+from policy_trainer.layers import Activation, Layers, Numbers
 from policy_trainer.tabular import Encoder
 
 FILE, WEIGHTS = "q_policy.json", "q_network.safetensors"
-
-Numbers = Any  # numpy.ndarray
+ACTIVATION = Activation.RELU
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,11 @@ class QPolicy:
 
     encoder: Encoder
     actions: tuple[str, ...]
-    layers: tuple[tuple[Numbers, Numbers], ...]  # (out, in) and (out,) of each
+    layers: Layers
 
     def values(self, states: Numbers) -> Numbers:
         """Return the Q of every action: (rows, actions), from `encoder.dense`."""
-        found = states
-        for number, (weights, bias) in enumerate(self.layers):
-            found = (np.maximum(found, 0) if number else found) @ weights.T + bias
-        return found
+        return self.layers.apply(states)
 
     def choose(self, states: Sequence[Row]) -> list[str]:
         """Return the action for each state."""
@@ -43,35 +38,24 @@ class QPolicy:
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Write it, with what is to be said about it."""
-        from safetensors.numpy import save_file  # noqa: PLC0415 - with torch's imports
-
-        tensors = {}
-        for number, (weights, bias) in enumerate(self.layers):
-            tensors[f"{number}.weight"] = np.ascontiguousarray(weights)
-            tensors[f"{number}.bias"] = np.ascontiguousarray(bias)
-        save_file(tensors, folder / WEIGHTS)
-        hidden = [len(bias) for _, bias in self.layers[:-1]]
+        self.layers.write(folder / WEIGHTS)
         kept = {
             **about,
             "state_features": [column.name for column in self.encoder.columns],
             "feature_schema": self.encoder.to_json(),
             "action_space": [_shown(action) for action in self.actions],
-            "q_network": {"architecture": hidden, "weights": WEIGHTS},
+            "q_network": {"architecture": self.layers.hidden, "weights": WEIGHTS},
         }
         (folder / FILE).write_text(json.dumps(kept, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read what `write` wrote."""
-        from safetensors.numpy import load_file  # noqa: PLC0415 - see write
-
         kept = json.loads((folder / FILE).read_text())
-        tensors = load_file(folder / kept["q_network"]["weights"])
-        count = len(kept["q_network"]["architecture"]) + 1
         return cls(
             Encoder.from_json(kept["feature_schema"]),
             tuple(SEQUENCE.join([a] if isinstance(a, str) else a) for a in kept["action_space"]),
-            tuple((tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in range(count)),
+            Layers.read(folder / kept["q_network"]["weights"], ACTIVATION),
         )
 
 

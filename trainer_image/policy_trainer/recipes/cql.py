@@ -22,9 +22,10 @@ from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.figures import Chart, ChartKind, Series, curves
 from policy_trainer.intervals import Intervals
 from policy_trainer.loop import Loop, load_state, save_state
+from policy_trainer.networks import arrays
 from policy_trainer.process import Process
 from policy_trainer.qlearning import Batches, Learner
-from policy_trainer.qnetwork import QPolicy
+from policy_trainer.qnetwork import ACTIVATION, QPolicy
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
 from policy_trainer.tabular import Encoder
@@ -120,9 +121,7 @@ def _base(run: RunConfig) -> QPolicy | None:
 
 
 def _policy(encoder: Encoder, space: Sequence[str], state: dict[str, Any]) -> QPolicy:
-    tensors = [tensor.cpu().numpy() for tensor in state.values()]
-    layers = tuple(zip(tensors[::2], tensors[1::2], strict=True))
-    return QPolicy(encoder, tuple(space), layers)
+    return QPolicy(encoder, tuple(space), arrays(state, ACTIVATION))
 
 
 def _greedy(policy: QPolicy, some: Decisions, count: int) -> Any:
