@@ -7,6 +7,7 @@ from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel, Metric, Time
 from policy_api.v1alpha1.recipes.common import Recipe
+from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict
 
 MANIFEST = "policy.json"
@@ -40,6 +41,21 @@ class ManifestData(ApiModel):
     uri: str = Field(description="Where it came from.")
     sha256: str = Field(pattern=SHA256, description="Checksum of the whole file.")
     rows: int = Field(ge=0, description="Rows that were used.")
+
+
+class ManifestExport(ApiModel):
+    """The model in another format."""
+
+    format: Export = Field(description="Which.")
+    gguf_type: GGUFType | None = Field(default=None, description="How GGUF keeps the weights.")
+    path: str = Field(description="Its file, as in `files`.")
+    max_difference: float = Field(
+        ge=0,
+        description=(
+            "Largest difference of an output (a logit, a Q) to the version's own, when it was "
+            "read back."
+        ),
+    )
 
 
 class Generation(ApiModel):
@@ -101,5 +117,8 @@ class PolicyManifest(ApiModel):
     )
     generation: Generation = Field(
         default_factory=Generation, description="How answers are generated."
+    )
+    exports: tuple[ManifestExport, ...] = Field(
+        default=(), description="The model in other formats."
     )
     files: tuple[ManifestFile, ...] = Field(description="Every other file of the folder.")

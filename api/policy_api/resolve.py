@@ -6,11 +6,13 @@ from policy_api.run import (
     BaseArtifact,
     RunBase,
     RunConfig,
+    RunFile,
     RunInput,
     RunReference,
     RunStore,
     RunTraining,
 )
+from policy_api.v1alpha1.inputs import Base
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 
 
@@ -50,6 +52,7 @@ def resolve(
             model=start.model if start is not None else None,
             scratch=start.scratch if start is not None else None,
             artifact=base,
+            onnx=_file(start, path_of),
         ),
         references=tuple(RunReference(name=n, artifact=a) for n, a in references.items()),
         adapter=spec.adapter,
@@ -72,7 +75,15 @@ def resolve(
         store=RunStore(
             uri=spec.artifact.uri,
             path=path_of(spec.artifact.uri),
+            exports=tuple(spec.artifact.exports),
+            gguf_types=tuple(spec.artifact.gguf_types),
             bundle=spec.artifact.bundle,
         ),
         trainer_image=trainer_image,
     )
+
+
+def _file(base: Base | None, path_of: Callable[[str], str]) -> RunFile | None:
+    if base is None or base.onnx is None:
+        return None
+    return RunFile(uri=base.onnx.uri, path=path_of(base.onnx.uri), sha256=base.onnx.sha256)

@@ -5,6 +5,7 @@ from pydantic import Field
 from policy_api.base import SHA256, ApiModel
 from policy_api.v1alpha1.inputs import Adapter, Scratch, Split
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
+from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.training import (
     AnswerSchema,
     Checkpoints,
@@ -42,11 +43,20 @@ class RunReference(ApiModel):
     artifact: BaseArtifact = Field(description="Where it is.")
 
 
+class RunFile(ApiModel):
+    """One file, resolved to what the pod opens."""
+
+    uri: str = Field(description="As the user wrote it.")
+    path: str = Field(description="A local path, or an s3:// URL for fsspec.")
+    sha256: str | None = Field(default=None, pattern=SHA256, description="Wanted checksum.")
+
+
 class RunBase(ApiModel):
     """What training starts from: one is set, or none for a recipe that needs no base."""
 
     model: str | None = Field(default=None, description="Model hub id or path.")
     artifact: BaseArtifact | None = Field(default=None, description="Another version's artifact.")
+    onnx: RunFile | None = Field(default=None, description="A policy's ONNX file.")
     scratch: Scratch | None = Field(default=None, description="A small new model.")
 
 
@@ -55,6 +65,10 @@ class RunStore(ApiModel):
 
     uri: str = Field(description="Public root URI.")
     path: str = Field(description="What the pod opens: a local folder, or an s3:// URL.")
+    exports: tuple[Export, ...] = Field(default=(), description="Formats beside safetensors.")
+    gguf_types: tuple[GGUFType, ...] = Field(
+        default=(GGUFType.F16,), description="How GGUF files keep the weights."
+    )
     bundle: bool = Field(default=False, description="Add a report to the artifact.")
 
 

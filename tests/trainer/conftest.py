@@ -11,6 +11,7 @@ NEED_TORCH = (
     "constrained_ppo",
     "cql",
     "evaluate",
+    "exports",
     "intervals",
     "ope",
     "ppo",

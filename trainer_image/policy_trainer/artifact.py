@@ -20,6 +20,7 @@ from policy_api.artifact import (
     CLAIM,
     MANIFEST,
     Generation,
+    ManifestExport,
     ManifestFile,
     NamedArtifact,
     ParentArtifact,
@@ -90,8 +91,9 @@ def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) 
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
         evaluated.write(local)
+        exported = _exports(local, run, number, evaluated)
         if run.store.bundle:
-            said = manifest(run, number, trained, evaluated, ())
+            said = manifest(run, number, trained, evaluated)
             bundle.write(local / bundle.FOLDER, said, evaluated.charts, evaluated.tables)
         files = tuple(
             ManifestFile(
@@ -103,10 +105,25 @@ def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) 
             if file.is_file()
         )
         store.upload(local, folder)
-    made = manifest(run, number, trained, evaluated, files)
+    made = manifest(run, number, trained, evaluated).model_copy(
+        update={"files": files, "exports": exported}
+    )
     content = (json.dumps(made.to_wire(), indent=2) + "\n").encode()
     store.write(f"{folder}/{MANIFEST}", content)
     return _reported(run, number, content)
+
+
+def _exports(
+    local: Path, run: RunConfig, number: int, evaluated: Evaluated
+) -> tuple[ManifestExport, ...]:
+    if not run.store.exports:
+        return ()
+    from policy_trainer.exports import write  # noqa: PLC0415 - only who asks for one needs it
+
+    wanted = write.Wanted(run.store.exports, run.store.gguf_types)
+    name = f"{run.policy}-v{number}"
+    made = write.write(local, local / write.FOLDER, evaluated.kind, name, wanted)
+    return tuple(e.model_copy(update={"path": f"{write.FOLDER}/{e.path}"}) for e in made)
 
 
 def manifest(
@@ -114,9 +131,8 @@ def manifest(
     number: int,
     trained: Trained,
     evaluated: Evaluated,
-    files: tuple[ManifestFile, ...],
 ) -> PolicyManifest:
-    """Return policy.json: everything that is known of this version."""
+    """Return policy.json: everything that is known of this version, but its files."""
     config = run.to_wire()
     base = run.base.artifact
     return PolicyManifest(
@@ -141,7 +157,7 @@ def manifest(
         kind=evaluated.kind,
         references=tuple(NamedArtifact(name=r.name, **_parent(r.artifact)) for r in run.references),
         stopped_early=trained.fitted.stopped_early,
-        files=files,
+        files=(),
     )
 
 

@@ -8,9 +8,11 @@ from typing import Any
 from policy_api.artifact import Kind
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.inputs import Scratch
+from policy_api.v1alpha1.store import Export
 
 from policy_trainer import references
 from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.exports import gguf_text
 from policy_trainer.process import Process
 
 PAD, BOS, EOS, USER, ASSISTANT = "<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>"
@@ -36,16 +38,21 @@ def load(
             base that does not yet gets a new head, from the run's seed.
 
     Raises:
-        ConfigInvalidError: there is no such model, or its shape does not work.
+        ConfigInvalidError: there is no such model, its shape does not work, or it cannot be
+            exported as the manifest says.
         DataInvalidError: the artifact is not the one that was accepted.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers that fork would deadlock
     if run.base.scratch is not None:
         return new_model(run.base.scratch, run.seed, texts, scores=scores)
     if run.base.artifact is not None:
-        folder = references.checked(run.base.artifact)
-        return _pretrained(folder, run, process, "base.training", scores=scores)
-    return _pretrained(str(run.base.model), run, process, "base.model", scores=scores)
+        name, field = references.checked(run.base.artifact), "base.training"
+    else:
+        name, field = str(run.base.model), "base.model"
+    model, tokenizer = _pretrained(name, run, process, field, scores=scores)
+    if Export.GGUF in run.store.exports:
+        gguf_text.check(model.config.to_dict())  # now, not after days of training
+    return model, tokenizer
 
 
 def _pretrained(

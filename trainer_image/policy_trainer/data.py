@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from policy_api.artifact import ManifestData
-from policy_api.run import RunConfig, RunInput
+from policy_api.run import RunConfig, RunFile, RunInput
 from policy_api.v1alpha1.inputs import Split
 
 from policy_trainer import storage
@@ -82,6 +82,24 @@ def number(row: Row, field: str, place: Place) -> float:
     raise place.error(f"field {field!r} {found_text}, wanted a number", field)
 
 
+def read(source: RunInput | RunFile, field: str) -> tuple[bytes, str]:
+    """Return a file's content and its sha256.
+
+    Raises:
+        DataInvalidError: it cannot be read, or is another file than was wanted.
+    """
+    try:
+        content = storage.read_file(source.path)
+    except OSError as error:
+        raise DataInvalidError(f"cannot read {source.uri}: {error}", field=field) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if source.sha256 is not None and sha256 != source.sha256:
+        raise DataInvalidError(
+            f"{source.uri} has sha256 {sha256}, wanted {source.sha256}", field=f"{field}.sha256"
+        )
+    return content, sha256
+
+
 def load(source: RunInput, check: Check) -> Data:
     """Read an input and check its checksum and every row.
 
@@ -93,15 +111,7 @@ def load(source: RunInput, check: Check) -> Data:
         DataInvalidError: names the file, and the row and field at fault.
     """
     where = f"data[{source.name}]"
-    try:
-        content = storage.read_file(source.path)
-    except OSError as error:
-        raise DataInvalidError(f"cannot read {source.uri}: {error}", field=where) from error
-    sha256 = hashlib.sha256(content).hexdigest()
-    if source.sha256 is not None and sha256 != source.sha256:
-        raise DataInvalidError(
-            f"{source.uri} has sha256 {sha256}, wanted {source.sha256}", field=f"{where}.sha256"
-        )
+    content, sha256 = read(source, where)
     rows = [check(row, place) for place, row in islice(_rows(source, content), source.max_rows)]
     if not rows:
         raise DataInvalidError(f"{source.uri} has no rows", field=where)

@@ -52,10 +52,14 @@ class QPolicy:
     def read(cls, folder: Path) -> Self:
         """Read what `write` wrote."""
         kept = json.loads((folder / FILE).read_text())
+        return cls.from_json(kept, Layers.read(folder / WEIGHTS, ACTIVATION))
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any], layers: Layers) -> Self:
+        """Return the policy that `q_policy.json` describes."""
+        actions = ([a] if isinstance(a, str) else a for a in kept["action_space"])
         return cls(
-            Encoder.from_json(kept["feature_schema"]),
-            tuple(SEQUENCE.join([a] if isinstance(a, str) else a) for a in kept["action_space"]),
-            Layers.read(folder / kept["q_network"]["weights"], ACTIVATION),
+            Encoder.from_json(kept["feature_schema"]), tuple(map(SEQUENCE.join, actions)), layers
         )
 
 

@@ -32,14 +32,30 @@ class Scratch(ApiModel):
     max_length: int = Field(default=512, ge=16, le=8192, description="Longest context, in tokens.")
 
 
+class OnnxFile(ApiModel):
+    """An ONNX file to start from."""
+
+    uri: str = Field(
+        pattern=DATA_URI,
+        max_length=1024,
+        description=(
+            "pvc://<claim>/<path>, s3://<bucket>/<key>, configmap://<name>/<key> or "
+            "file:///<path in the image>."
+        ),
+    )
+    sha256: str | None = Field(
+        default=None, pattern=SHA256, description="The file's checksum; another file is refused."
+    )
+
+
 class Base(ApiModel):
     """What training starts from."""
 
     model_config = rules(
         rule(
-            "[has(self.model), has(self.training), has(self.version), has(self.scratch)]"
-            ".filter(x, x).size() == 1",
-            "set exactly one of model, training, version, scratch",
+            "[has(self.model), has(self.training), has(self.version), has(self.onnx), "
+            "has(self.scratch)].filter(x, x).size() == 1",
+            "set exactly one of model, training, version, onnx, scratch",
         )
     )
 
@@ -56,6 +72,9 @@ class Base(ApiModel):
         default=None,
         ge=1,
         description="An accepted version of this same policy, to train it further.",
+    )
+    onnx: OnnxFile | None = Field(
+        default=None, description="A policy that recipe CQL exported, such as another team's."
     )
     scratch: Scratch | None = Field(default=None, description="A small new model.")
 

@@ -9,7 +9,6 @@ from pydantic import Field
 from policy_api.base import (
     CONDITIONS_EXTRA,
     DNS_LABEL,
-    DNS_SUBDOMAIN,
     ApiModel,
     Condition,
     Metric,
@@ -22,8 +21,7 @@ from policy_api.base import (
 from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
 from policy_api.v1alpha1.recipes.blocks import BLOCK_NAMES, BLOCK_RULES, RecipeBlocks
 from policy_api.v1alpha1.recipes.common import INCREMENTAL_RECIPES, TEXT_RECIPES, Recipe
-
-URI = r"^(pvc|s3|file)://.+$"
+from policy_api.v1alpha1.store import EXPORT_RULES, ArtifactStore
 
 
 class ExitCriterion(ApiModel):
@@ -142,36 +140,6 @@ class Checkpoints(ApiModel):
     keep: int = Field(default=2, ge=1, le=100, description="Newest checkpoints that are kept.")
 
 
-class SecretRef(ApiModel):
-    """Names a Secret in the same namespace."""
-
-    name: str = Field(pattern=DNS_SUBDOMAIN, max_length=253, description="Name of the Secret.")
-
-
-class ArtifactStore(ApiModel):
-    """Where versions and checkpoints are written."""
-
-    uri: str = Field(
-        pattern=URI,
-        max_length=1024,
-        description=(
-            "Root folder: pvc://<claim>[/<path>], s3://<bucket>[/<prefix>] or file:///<path>. "
-            "Several nodes need one that all of them can write."
-        ),
-    )
-    bundle: bool = Field(
-        default=False,
-        description=(
-            "Add a report to each version: one HTML file with all charts and tables, and PNG and "
-            "CSV beside it."
-        ),
-    )
-    secret_ref: SecretRef | None = Field(
-        default=None,
-        description="Secret whose keys become environment variables, e.g. AWS_ACCESS_KEY_ID.",
-    )
-
-
 class AnswerSchema(ApiModel):
     """What a valid answer of a text policy looks like; the server enforces it."""
 
@@ -227,8 +195,14 @@ class PolicyTrainingSpec(RecipeBlocks):
             "this recipe starts from nothing: leave base unset",
         ),
         rule(
-            f"({_TEXT}) || !has(self.base) || has(self.base.training) || has(self.base.version)",
-            "base may only be a training or a version with this recipe, which trains no text model",
+            f"({_TEXT}) || !has(self.base) || has(self.base.training) || has(self.base.version) "
+            "|| has(self.base.onnx)",
+            "base may only be a training, a version or an ONNX file with this recipe, which trains "
+            "no text model",
+        ),
+        rule(
+            "!has(self.base) || !has(self.base.onnx) || has(self.cql)",
+            "base.onnx is for recipe CQL, whose exports it can read again",
         ),
         rule(
             "!has(self.referenceModels) || !has(self.referenceModels.reward) || has(self.grpo) "
@@ -268,6 +242,7 @@ class PolicyTrainingSpec(RecipeBlocks):
             "|| !self.artifact.uri.startsWith('file://')",
             "several nodes need an artifact.uri that all of them can write: pvc:// or s3://",
         ),
+        *EXPORT_RULES,
         *immutable(_RUN_SHAPING, "PolicyTraining"),
     )
 

@@ -16,7 +16,7 @@ from policy_api.base import (
     rules,
 )
 from policy_api.v1alpha1.recipes.common import Recipe
-from policy_api.v1alpha1.training import URI, SecretRef
+from policy_api.v1alpha1.store import URI, SecretRef
 
 
 class VersionArtifact(ApiModel):

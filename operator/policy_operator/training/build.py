@@ -26,7 +26,7 @@ from policy_api.keys import (
 from policy_api.needs import BASE
 from policy_api.resolve import resolve
 from policy_api.run import RunConfig, RunTraining
-from policy_api.v1alpha1.training import SecretRef
+from policy_api.v1alpha1.store import SecretRef
 from policy_api.v1alpha1.version import (
     PolicyVersionSpec,
     TrainingOrigin,

@@ -29,7 +29,10 @@ def local_path(uri: str) -> str:
 
 
 def _uris(training: Training, needed: Dependencies) -> list[str]:
-    uris = [training.spec.artifact.uri, *(d.uri for d in training.spec.data)]
+    spec = training.spec
+    uris = [spec.artifact.uri, *(d.uri for d in spec.data)]
+    if spec.base is not None and spec.base.onnx is not None:
+        uris.append(spec.base.onnx.uri)
     return [*uris, *(found.artifact.uri for found in needed.values())]
 
 

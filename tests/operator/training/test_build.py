@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_api.report import decode
 from policy_api.run import BaseArtifact, RunConfig
-from policy_api.v1alpha1.training import SecretRef
+from policy_api.v1alpha1.store import SecretRef
 from policy_api.v1alpha1.version import PolicyVersionSpec
 from policy_operator.settings import Settings
 from policy_operator.training import build

@@ -115,6 +115,11 @@ def _check(block: CQL, row: Row, place: Place) -> Row:
 
 
 def _base(run: RunConfig) -> QPolicy | None:
+    if run.base.onnx is not None:
+        from policy_trainer.exports import layered  # noqa: PLC0415 - only this base needs onnx
+
+        content, _ = data.read(run.base.onnx, "base.onnx")
+        return layered.read_onnx(content, run.base.onnx.uri)
     if run.base.artifact is None:
         return None
     return QPolicy.read(references.of_kind(run.base.artifact, Kind.Q_NETWORK, "base"))

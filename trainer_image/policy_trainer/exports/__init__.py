@@ -1,0 +1,1 @@
+"""Versions in formats of other programs: GGUF, ONNX, JSON. Each is read back before it counts."""
