@@ -73,6 +73,10 @@ def describe(folder: Path) -> str:
     if made.parent is not None:
         lines.append(f"parent     {made.parent.policy} version {made.parent.version}")
     lines += [f"data       {d.name}: {d.rows:,} rows of {d.uri}" for d in made.data]
+    lines += [
+        f"export     {e.path}, its outputs differ by at most {e.max_difference:.2g}"
+        for e in made.exports
+    ]
     if made.stopped_early:
         lines.append(f"stopped    {made.stopped_early}")
     verdict = "accepted" if all(v.met for v in made.exit_criteria) else "not accepted"

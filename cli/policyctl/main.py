@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from policy_api.v1alpha1.store import Export, GGUFType
+
 from policyctl import artifacts, local, manifests
 from policyctl.errors import UserError
 
@@ -83,7 +85,26 @@ def _parser() -> argparse.ArgumentParser:
         command = about.add_parser(name, help=told)
         command.add_argument("folder", type=Path, metavar="DIR", help="folder with policy.json")
         command.set_defaults(run=run)
+    _export_options(
+        about.add_parser("export", help="write the model as GGUF, ONNX or JSON, and read it back")
+    )
     return parser
+
+
+def _export_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="DIR", help="folder with policy.json")
+    command.add_argument(
+        "--format", action="append", required=True, choices=list(Export), help="may be repeated"
+    )
+    command.add_argument(
+        "--gguf-type",
+        action="append",
+        default=[],
+        choices=list(GGUFType),
+        help="how GGUF keeps the weights; may be repeated; default: F16",
+    )
+    command.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
+    command.set_defaults(run=_export)
 
 
 def _files(command: argparse.ArgumentParser) -> None:
@@ -126,6 +147,13 @@ def _validate(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     _say(artifacts.describe(options.folder))
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    chosen = [("--format", name) for name in options.format]
+    chosen += [("--gguf-type", name) for name in options.gguf_type]
+    told = [word for pair in chosen for word in pair]
+    return _in_trainer("export_artifact", [options.folder, *told, "--output", options.output])
 
 
 def _verify(options: argparse.Namespace) -> int:

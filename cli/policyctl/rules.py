@@ -26,13 +26,16 @@ def broken(part: ApiModel, field: str = "spec") -> list[tuple[str, str]]:
 
 
 def _repeated(part: ApiModel, field: str) -> Iterator[tuple[str, str]]:
-    """Yield entries of lists whose names must differ, and do not."""
-    for name, info in type(part).model_fields.items():
-        extra: Any = info.json_schema_extra
-        keys = extra.get("x-kubernetes-list-map-keys", []) if isinstance(extra, dict) else []
-        entries = list(getattr(part, name) or []) if keys else []
-        wires = [entry.to_wire() for entry in entries]
-        names = [{key: wire[key] for key in keys if key in wire} for wire in wires]
+    """Yield entries of lists that must differ, by their names or whole, and do not."""
+    wire = part.to_wire()
+    for info in type(part).model_fields.values():
+        extra: Any = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        entries = wire.get(str(info.alias), []) if "x-kubernetes-list-type" in extra else []
+        keys = extra.get("x-kubernetes-list-map-keys")
+        names = [
+            entry if keys is None else {key: entry[key] for key in keys if key in entry}
+            for entry in entries
+        ]
         for number, same in enumerate(names):
             if same in names[:number]:
                 shown = json.dumps(same, separators=(",", ":"))

@@ -29,6 +29,10 @@ def data(**fields: Any) -> Obj:
     return {"data": [{"name": "train", "uri": "pvc://data/train.jsonl", **fields}]}
 
 
+def store(**fields: Any) -> Obj:
+    return {"uri": "pvc://artifacts/policies", **fields}
+
+
 CLASSIFIER: Obj = {"recipe": "Classifier", "sft": None, "base": None}
 
 # (fields of the spec, the sentence that the answer must hold)
@@ -45,12 +49,39 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
     ({"policy": "p" * 41}, "spec.policy: Too long: may not be more than 40"),
     (
         {"base": {}},
-        "spec.base: Invalid value: set exactly one of model, training, version, scratch",
+        "spec.base: Invalid value: set exactly one of model, training, version, onnx, scratch",
     ),
     (
         {"base": {"model": "m", "scratch": {}}},
-        "spec.base: Invalid value: set exactly one of model, training, version, scratch",
+        "spec.base: Invalid value: set exactly one of model, training, version, onnx, scratch",
     ),
+    (
+        {"base": {"onnx": {"uri": "file:///policy.onnx"}}},
+        "base.onnx is for recipe CQL, whose exports it can read again",
+    ),
+    ({"base": {"onnx": {}}}, "spec.base.onnx.uri: Required value"),
+    (
+        {**CLASSIFIER, "classifier": {"label": "churn"}, "artifact": store(exports=["ONNX"])},
+        "artifact.exports: ONNX is for recipes SFT, DPO, RewardModel, GRPO, PPO, CQL, Constr",
+    ),
+    (
+        {**CLASSIFIER, "classifier": {"label": "churn"}, "artifact": store(exports=["GGUF"])},
+        "artifact.exports: GGUF is for recipes SFT, DPO, GRPO, PPO",
+    ),
+    (
+        {"artifact": store(exports=["JSON"])},
+        "artifact.exports: JSON is for recipes CQL, Classifier, PlanPreference",
+    ),
+    (
+        {"artifact": store(exports=["ONNX", "ONNX"])},
+        'spec.artifact.exports[1]: Duplicate value: "ONNX"',
+    ),
+    (
+        {"artifact": store(exports=["TensorFlow"])},
+        'spec.artifact.exports[0]: Unsupported value: "TensorFlow"',
+    ),
+    ({"artifact": store(ggufTypes=["Q4_K"])}, "spec.artifact.ggufTypes[0]: Unsupported value"),
+    ({"artifact": store(ggufTypes=[])}, "spec.artifact.ggufTypes: Invalid value: 0"),
     (
         {"base": None},
         "spec: Invalid value: base is needed: what training starts from",
@@ -66,7 +97,7 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
     ),
     (
         {"recipe": "CQL", "sft": None, "cql": {}, "base": {"scratch": {}}},
-        "base may only be a training or a version with this recipe",
+        "base may only be a training, a version or an ONNX file with this recipe",
     ),
     (
         {

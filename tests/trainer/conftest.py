@@ -12,6 +12,7 @@ NEED_TORCH = (
     "cql",
     "evaluate",
     "exports",
+    "exports_networks",
     "intervals",
     "ope",
     "ppo",
