@@ -39,7 +39,7 @@ class OnnxFile(ApiModel):
         pattern=DATA_URI,
         max_length=1024,
         description=(
-            "pvc://<claim>/<path>, s3://<bucket>/<key>, configmap://<name>/<key> or "
+            "The file: pvc://<claim>/<path>, s3://<bucket>/<key>, configmap://<name>/<key> or "
             "file:///<path in the image>."
         ),
     )
