@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 from policy_api.v1alpha1.recipes.cql import CQL  # noqa: E402
-from policy_trainer import decisions, ope, run, synthesize, tabular, worth  # noqa: E402
+from policy_trainer import checks, decisions, ope, run, synthesize, tabular, worth  # noqa: E402
 from policy_trainer.decisions import Decisions  # noqa: E402
 from policy_trainer.process import Process  # noqa: E402
 from policy_trainer.qlearning import Batches, Learner  # noqa: E402
@@ -48,7 +48,7 @@ def logged(root: Path, seed: int) -> tuple[Decisions, Decisions, tabular.Encoder
     parts = {}
     for name in ("train", "test"):
         lines = (root / f"{name}.jsonl").read_text().splitlines()
-        parts[name] = [decisions.check(json.loads(line), None) for line in lines]  # type: ignore[arg-type]
+        parts[name] = [checks.decision(json.loads(line), None) for line in lines]  # type: ignore[arg-type]
     space = decisions.action_space(parts, (), "cql")
     encoder = tabular.learn([row["state"] for row in parts["train"]], (), (), "cql")
     made = [Decisions.of(parts[name], encoder, space) for name in ("train", "test")]

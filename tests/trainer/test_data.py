@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 
 import pytest
@@ -151,7 +152,9 @@ def test_a_table_is_read_whatever_separates_its_columns(tmp_path, name, delimite
         (b"a,b\n", "t.csv", "t.csv has no rows"),
         (b"no gzip", "t.csv.gz", "t.csv.gz is not a whole gzip file"),
         (b"no gzip", "t.jsonl.gz", "t.jsonl.gz is not a whole gzip file"),
+        (gzip.compress(b"a\n1\n")[:-9], "t.csv.gz", "t.csv.gz is not a whole gzip file"),
         (b"a\n\xff\n", "t.csv", "t.csv is not UTF-8"),
+        (b"a\n" + b"x" * 200_000, "t.csv", "t.csv:2: is no CSV: field larger than field limit"),
     ],
 )
 def test_a_bad_table_is_refused(tmp_path, content, name, message):
@@ -166,7 +169,22 @@ def test_a_number_is_read_from_json_and_from_a_table(tmp_path, value, wanted):
     assert data.number({"x": value}, "x", place) == wanted
 
 
-@pytest.mark.parametrize("value", ["", "much", "nan", float("nan"), float("inf"), True, None, [1]])
+@pytest.mark.parametrize(
+    "value", ["", "much", "nan", float("nan"), float("inf"), 10**400, True, None, [1]]
+)
 def test_what_is_no_number_is_refused_by_line_and_field(tmp_path, value):
     with pytest.raises(DataInvalidError, match=r"train.jsonl:4: field 'x' is .*, wanted a number"):
         data.number({"x": value}, "x", data.Place(source(tmp_path), 4))
+
+
+def test_a_row_that_is_none_is_an_error_in_its_place(tmp_path):
+    read = list(data.read(source(tmp_path / "t.jsonl"), io.BytesIO(b'{"a": 1}\n[\n{"a": 2}\n')))
+    assert [place.number for place, _ in read] == [1, 2, 3]
+    assert (read[0][1], read[2][1]) == ({"a": 1}, {"a": 2})
+    assert isinstance(read[1][1], DataInvalidError)
+
+
+def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "LONGEST_LINE", 2**20)
+    with pytest.raises(DataInvalidError, match="a line of more than 1 MiB: write one object a"):
+        load(tmp_path, b"[" + b"1," * 2**20 + b"1]")

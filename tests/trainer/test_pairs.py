@@ -6,7 +6,7 @@ import types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_trainer import pairs
+from policy_trainer import checks, pairs
 from policy_trainer.errors import DataInvalidError
 from trainer.worlds import config
 
@@ -43,7 +43,7 @@ def test_each_bad_answer_is_paired_with_a_good_one_to_the_same_prompt(tmp_path):
 @given(
     st.lists(
         st.builds(
-            labelled, st.sampled_from("ab"), st.text(max_size=2), st.sampled_from(pairs.LABELS)
+            labelled, st.sampled_from("ab"), st.text(max_size=2), st.sampled_from(checks.LABELS)
         )
     ),
     st.integers(0, 5),

@@ -1,18 +1,19 @@
 """Read the named inputs: JSON Lines or CSV, checked row by row before anything is trained."""
 
+import codecs
 import csv
 import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, BinaryIO
 
 from policy_api.artifact import ManifestData
 from policy_api.run import RunConfig, RunFile, RunInput
-from policy_api.v1alpha1.inputs import Split
 
 from policy_trainer import storage
 from policy_trainer.errors import DataInvalidError
@@ -20,6 +21,7 @@ from policy_trainer.errors import DataInvalidError
 Row = dict[str, Any]
 PARTS = ("train", "validation", "test")
 DELIMITERS = ",;\t"  # of CSV files, told by their first line
+LONGEST_LINE = 2**26  # bytes; a file without line ends must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def number(row: Row, field: str, place: Place) -> float:
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             found = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             found = float("nan")
         if found - found == 0:  # neither NaN nor infinite
             return found
@@ -82,7 +84,7 @@ def number(row: Row, field: str, place: Place) -> float:
     raise place.error(f"field {field!r} {found_text}, wanted a number", field)
 
 
-def read(source: RunInput | RunFile, field: str) -> tuple[bytes, str]:
+def whole(source: RunInput | RunFile, field: str) -> tuple[bytes, str]:
     """Return a file's content and its sha256.
 
     Raises:
@@ -111,8 +113,9 @@ def load(source: RunInput, check: Check) -> Data:
         DataInvalidError: names the file, and the row and field at fault.
     """
     where = f"data[{source.name}]"
-    content, sha256 = read(source, where)
-    rows = [check(row, place) for place, row in islice(_rows(source, content), source.max_rows)]
+    content, sha256 = whole(source, where)
+    found = islice(read(source, io.BytesIO(content)), source.max_rows)
+    rows = [check(readable(row), place) for place, row in found]
     if not rows:
         raise DataInvalidError(f"{source.uri} has no rows", field=where)
     used = ManifestData(name=source.name, uri=source.uri, sha256=sha256, rows=len(rows))
@@ -147,7 +150,7 @@ def _parts(source: RunInput, whole: Data, seed: int) -> dict[str, Data]:
         return {source.name: whole}
     rows: dict[str, list[Row]] = {name: [] for name in PARTS}
     for row in whole.rows:
-        rows[_part(row, source.split, seed)].append(row)
+        rows[part_of(draw(row, seed), source.split.train, source.split.validation)].append(row)
     wanted = {n: rows[n] for n in PARTS if getattr(source.split, n)}
     return {
         source.name if name == "train" else name: Data(
@@ -157,61 +160,108 @@ def _parts(source: RunInput, whole: Data, seed: int) -> dict[str, Data]:
     }
 
 
-def _part(row: Row, split: Split, seed: int) -> str:
-    """Return a row's part: by its content, so that equal rows are never in two parts."""
-    content = json.dumps(row, sort_keys=True).encode()
-    share = int.from_bytes(hashlib.sha256(b"%d " % seed + content).digest()[:8], "big") % 100
-    if share < split.train:
+def draw(content: Any, seed: int) -> int:
+    """Return a number below 2**64 that depends on the seed and on JSON content, and looks random.
+
+    It says a row's part by its content, so that equal rows are never in two parts.
+    """
+    text_ = json.dumps(content, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(b"%d " % seed + text_.encode()).digest()[:8], "big")
+
+
+def part_of(drawn: int, train: int, validation: int) -> str:
+    """Return the part of what was drawn, with these percents of the first two parts."""
+    share = drawn % 100
+    if share < train:
         return "train"
-    return "validation" if share < split.train + split.validation else "test"
+    return "validation" if share < train + validation else "test"
 
 
-def _rows(source: RunInput, content: bytes) -> Iterator[tuple[Place, Row]]:
+def read(source: RunInput, file: BinaryIO) -> Iterator[tuple[Place, Row | DataInvalidError]]:
+    """Yield the rows of a file one by one, and where each stands.
+
+    Args:
+        source: The name of its path says what it is: `.csv`, else JSON Lines; `.gz`, packed.
+        file: Its content.
+
+    Yields:
+        A row; or, in place of one that is none, the error that says so.
+
+    Raises:
+        DataInvalidError: the whole file cannot be read on.
+    """
+    lines = _lines(source, file)
     if source.path.endswith((".csv", ".csv.gz")):
-        yield from _csv_rows(source, content)
+        yield from _csv_rows(source, lines)
         return
-    for number_, line in enumerate(_unpacked(source, content).split(b"\n"), start=1):
+    for number_, line in enumerate(lines, start=1):
         if line.strip():
             place = Place(source, number_)
             yield place, _json_row(place, line)
 
 
-def _unpacked(source: RunInput, content: bytes) -> bytes:
-    if not source.path.endswith(".gz"):
-        return content
+def readable(found: Row | DataInvalidError) -> Row:
+    """Return a row that was read; raises the error that stands for one that was not."""
+    if isinstance(found, DataInvalidError):
+        raise found
+    return found
+
+
+def _lines(source: RunInput, file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file, unpacked."""
+    whole = io.BufferedReader(gzip.GzipFile(fileobj=file)) if _packed(source) else file
     try:
-        return gzip.decompress(content)
-    except (OSError, EOFError) as error:
+        while line := whole.readline(LONGEST_LINE):
+            if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                raise DataInvalidError(
+                    f"{source.uri} has a line of more than {LONGEST_LINE // 2**20} MiB: write one "
+                    "object a line",
+                    field=f"data[{source.name}]",
+                )
+            yield line
+    except (OSError, EOFError, zlib.error) as error:
+        broken = "is not a whole gzip file" if _packed(source) else "cannot be read"
         raise DataInvalidError(
-            f"{source.uri} is not a whole gzip file: {error}", field=f"data[{source.name}]"
+            f"{source.uri} {broken}: {error}", field=f"data[{source.name}]"
         ) from error
 
 
-def _json_row(place: Place, line: bytes) -> Row:
+def _packed(source: RunInput) -> bool:
+    return source.path.endswith(".gz")
+
+
+def _json_row(place: Place, line: bytes) -> Row | DataInvalidError:
     where = f"data[{place.source.name}] row {place.number}"
     name = f"{place.source.uri}:{place.number}"
     try:
         row: Any = json.loads(line)
-    except ValueError as error:  # bad JSON or bad UTF-8
-        raise DataInvalidError(f"{name} is no JSON: {error}", where) from error
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, or far too deep
+        return DataInvalidError(f"{name} is no JSON: {error}", where)
     if not isinstance(row, dict):
-        raise DataInvalidError(f"{name} is a {type(row).__name__}, wanted an object", where)
+        return DataInvalidError(f"{name} is a {type(row).__name__}, wanted an object", where)
     return row
 
 
-def _csv_rows(source: RunInput, content: bytes) -> Iterator[tuple[Place, Row]]:
+def _csv_rows(
+    source: RunInput, lines: Iterator[bytes]
+) -> Iterator[tuple[Place, Row | DataInvalidError]]:
+    head = next(lines, b"")
+    delimiter = max(DELIMITERS, key=head.decode(errors="replace").count)
+    table = (line.decode() for line in chain([head.removeprefix(codecs.BOM_UTF8)], lines))
+    reader = csv.DictReader(table, delimiter=delimiter)
     try:
-        table = _unpacked(source, content).decode("utf-8-sig")
+        columns = len(reader.fieldnames or ())
+        for row in reader:
+            place = Place(source, reader.line_num)
+            if None in row or None in row.values():
+                yield place, place.error(f"the row has not the {columns} columns of the first line")
+            else:
+                yield place, row
     except UnicodeDecodeError as error:
         raise DataInvalidError(
             f"{source.uri} is not UTF-8: {error}", field=f"data[{source.name}]"
         ) from error
-    head = table.split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=head.count)
-    reader = csv.DictReader(io.StringIO(table, newline=""), delimiter=delimiter)
-    columns = len(reader.fieldnames or ())
-    for row in reader:
-        place = Place(source, reader.line_num)
-        if None in row or None in row.values():
-            raise place.error(f"the row has not the {columns} columns of the first line")
-        yield place, row
+    except csv.Error as error:
+        raise DataInvalidError(
+            f"{source.uri}:{reader.line_num}: is no CSV: {error}", field=f"data[{source.name}]"
+        ) from error

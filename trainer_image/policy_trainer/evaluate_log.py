@@ -18,7 +18,7 @@ import numpy as np
 from policy_api.report import EXIT_CODES
 from policy_api.run import RunInput
 
-from policy_trainer import data, decisions, ope, tabular, worth
+from policy_trainer import checks, data, decisions, ope, tabular, worth
 from policy_trainer.decisions import Decisions
 from policy_trainer.errors import ConfigInvalidError, RunError
 from policy_trainer.ope import Estimator, RewardModel
@@ -40,7 +40,7 @@ def evaluate(log: Path, policy: str, success: float, confidence: float) -> list[
         RunError: the log or the policy cannot be used, or says too little of the other.
     """
     source = RunInput(name="log", uri=str(log), path=str(log))
-    rows = data.load(source, decisions.check).rows
+    rows = data.load(source, checks.decision).rows
     chosen, some, space = _policy(rows, policy, success)
     if some.propensities is None:
         raise ConfigInvalidError(

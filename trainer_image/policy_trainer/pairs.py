@@ -3,15 +3,14 @@
 import logging
 import random
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from policy_api.run import RunConfig
 
-from policy_trainer import data, text
-from policy_trainer.data import Data, Place, Row
+from policy_trainer import checks, data, text
+from policy_trainer.data import Data, Row
 from policy_trainer.errors import DataInvalidError
-
-LABELS = ("good", "bad")
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +24,8 @@ def load(run: RunConfig) -> dict[str, Data]:
     Raises:
         DataInvalidError: names the row at fault, or says that no prompt has answers of both kinds.
     """
-    loaded = data.load_all(run, _check)
+    loaded = data.load_all(run, checks.of(run))
     return {name: _paired(name, part, run.seed) for name, part in loaded.items()}
-
-
-def _check(row: Row, place: Place) -> Row:
-    if "label" not in row:
-        return {name: data.text(row, name, place) for name in ("prompt", "chosen", "rejected")}
-    if row["label"] not in LABELS:
-        raise place.error(f"field 'label' is {row['label']!r}, wanted good or bad", "label")
-    made = {name: data.text(row, name, place) for name in ("prompt", "completion")}
-    return {**made, "label": row["label"]}
 
 
 def _paired(name: str, part: Data, seed: int) -> Data:
@@ -63,16 +53,24 @@ def pair(labelled: list[Row], seed: int) -> list[Row]:
     for row in labelled:
         if row["label"] == "good":
             good[row["prompt"]].append(row["completion"])
+    bad = ((row["prompt"], row["completion"]) for row in labelled if row["label"] == "bad")
+    return list(matched(bad, good.__getitem__, seed))
+
+
+def matched(
+    bad: Iterable[tuple[str, str]], good: Callable[[str], Sequence[str]], seed: int
+) -> Iterator[Row]:
+    """Yield a pair for each bad answer to a prompt that has good ones.
+
+    Args:
+        bad: Prompts and answers.
+        good: Returns the good answers to a prompt.
+        seed: Says which of them is taken.
+    """
     chance = random.Random(seed)  # noqa: S311 - no secret
-    return [
-        {
-            "prompt": row["prompt"],
-            "chosen": chance.choice(good[row["prompt"]]),
-            "rejected": row["completion"],
-        }
-        for row in labelled
-        if row["label"] == "bad" and good[row["prompt"]]
-    ]
+    for prompt, answer in bad:
+        if answers := good(prompt):
+            yield {"prompt": prompt, "chosen": chance.choice(answers), "rejected": answer}
 
 
 def check_length(tokenizer: Any, rows: list[Row], longest: int, name: str) -> None:

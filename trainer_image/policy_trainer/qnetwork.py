@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from policy_trainer.checks import SEQUENCE
 from policy_trainer.data import Row
-from policy_trainer.decisions import SEQUENCE
 from policy_trainer.layers import Activation, Layers, Numbers
 from policy_trainer.tabular import Encoder
 

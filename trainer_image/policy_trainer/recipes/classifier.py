@@ -7,7 +7,6 @@ be looked at can be forbidden, and one that alone says the class is refused.
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.classifier import Calibration, Classifier, XGBoost
 
-from policy_trainer import data, references, scores, tabular
+from policy_trainer import checks, data, references, scores, tabular
 from policy_trainer.classifier import Calibrator, Linear, Numbers, Scorer, Trees
 from policy_trainer.classifier import Classifier as Model
-from policy_trainer.data import Place, Row
+from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.figures import Table, bars, curves
 from policy_trainer.intervals import Intervals
@@ -54,7 +53,7 @@ def train(run: RunConfig, block: Classifier, process: Process, stop: StopRequest
     `ece` (calibration error over 15 bins of equal mass), `log_loss` (nats),
     `accuracy_baseline_majority` and `accuracy_vs_best_baseline`.
     """
-    loaded = data.load_all(run, partial(_check, block))
+    loaded = data.load_all(run, checks.of(run))
     parts = {name: _labelled(block, name, part.rows) for name, part in loaded.items()}
     known = parts["train"]
     _check_forbidden(block, known.rows[0])
@@ -83,27 +82,11 @@ def train(run: RunConfig, block: Classifier, process: Process, stop: StopRequest
     )
 
 
-def _check(block: Classifier, row: Row, place: Place) -> Row:
-    if row.get(block.label) in {None, ""}:
-        found = "is empty" if block.label in row else "is missing"
-        raise place.error(f"field {block.label!r} {found}: it is the label", block.label)
-    return row
-
-
 def _labelled(block: Classifier, name: str, rows: list[Row]) -> Labelled:
-    truth = np.array([float(_positive(block, row)) for row in rows])
-    if name == "train" and truth.sum() in {0, len(rows)}:
-        raise DataInvalidError(
-            f"{block.label!r} is {block.positive!r} in {truth.sum():g} of {len(rows)} rows: "
-            "training needs both classes",
-            field="data[train]",
-        )
+    truth = np.array([float(checks.class_of(block, row) == block.positive) for row in rows])
+    if name == "train":
+        checks.both_classes(block, int(truth.sum()), len(rows))
     return Labelled(rows, truth)
-
-
-def _positive(block: Classifier, row: Row) -> bool:
-    value = row[block.label]
-    return (str(value).lower() if isinstance(value, bool) else str(value)) == block.positive
 
 
 def _check_forbidden(block: Classifier, first: Row) -> None:

@@ -13,9 +13,8 @@ from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 
-from policy_trainer import data, offer_baselines, references
+from policy_trainer import checks, data, offer_baselines, references
 from policy_trainer.classifier import Classifier
-from policy_trainer.data import Place, Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.figures import Cell, Chart, ChartKind, Series, Table, bars, curves
 from policy_trainer.intervals import Intervals, Numbers
@@ -47,7 +46,7 @@ def train(run: RunConfig, block: ConstrainedPPO, process: Process, stop: StopReq
     `nrr_baseline_<name>`, `cost_baseline_<name>`, `nrr_vs_best_baseline` and, relative to the
     baseline of the highest NRR, `nrr_gain_vs_best_baseline` and `cost_gain_vs_best_baseline`.
     """
-    loaded = data.load_all(run, partial(_check, block))
+    loaded = data.load_all(run, checks.of(run))
     models = {role: _model(run, role) for role in (RISK, ACCEPTANCE)}
     parts = {
         name: Customers.of(part.rows, block.value, models[RISK], models[ACCEPTANCE])
@@ -73,12 +72,6 @@ def train(run: RunConfig, block: ConstrainedPPO, process: Process, stop: StopReq
     held_out = parts.get("test") or parts.get("validation") or parts["train"]
     _evaluate(run, block, evaluated, policy, (parts["train"], held_out))
     return Trained(fitted, [part.used for part in loaded.values()], evaluated)
-
-
-def _check(block: ConstrainedPPO, row: Row, place: Place) -> Row:
-    if data.number(row, block.value, place) <= 0:
-        raise place.error(f"field {block.value!r} is a customer's revenue, wanted above 0")
-    return row
 
 
 def _model(run: RunConfig, role: str) -> Classifier:

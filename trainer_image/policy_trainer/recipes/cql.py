@@ -6,7 +6,6 @@ looking good.
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from policy_api.artifact import Kind
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.cql import CQL
 
-from policy_trainer import data, decisions, references, tabular, worth
-from policy_trainer.data import Place, Row
+from policy_trainer import checks, data, decisions, references, tabular, worth
 from policy_trainer.decisions import Decisions
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.figures import Chart, ChartKind, Series, curves
@@ -46,7 +44,7 @@ def train(run: RunConfig, block: CQL, process: Process, stop: StopRequest) -> Tr
     `effective_sample_size`; each of the first three also for the baselines `random`,
     `most_frequent` and `highest_success`, and against the best of them.
     """
-    loaded = data.load_all(run, partial(_check, block))
+    loaded = data.load_all(run, checks.of(run))
     rows = {name: part.rows for name, part in loaded.items()}
     if len(block.alphas) > 1 and "validation" not in rows:
         raise ConfigInvalidError(
@@ -110,15 +108,11 @@ def train(run: RunConfig, block: CQL, process: Process, stop: StopRequest) -> Tr
     return Trained(fitted, used, evaluated)
 
 
-def _check(block: CQL, row: Row, place: Place) -> Row:
-    return decisions.check(row, place, block.actions)
-
-
 def _base(run: RunConfig) -> QPolicy | None:
     if run.base.onnx is not None:
         from policy_trainer.exports import layered  # noqa: PLC0415 - only this base needs onnx
 
-        content, _ = data.read(run.base.onnx, "base.onnx")
+        content, _ = data.whole(run.base.onnx, "base.onnx")
         return layered.read_onnx(content, run.base.onnx.uri)
     if run.base.artifact is None:
         return None

@@ -11,7 +11,7 @@ from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.grpo import GRPO
 
-from policy_trainer import adapter, arguments, base_model, data, evaluate, rewards, text
+from policy_trainer import adapter, arguments, base_model, checks, data, evaluate, rewards, text
 from policy_trainer.checkpoint import Checkpoints
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.figures import curves
@@ -36,7 +36,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
             "set beta to 0 or name another base",
             field="grpo.beta",
         )
-    loaded = data.load_all(run, data.texts("prompt"))
+    loaded = data.load_all(run, checks.of(run))
     rows = loaded["train"].rows
     validation = loaded["validation"].rows if "validation" in loaded else []
     held_out = [row["prompt"] for row in validation]

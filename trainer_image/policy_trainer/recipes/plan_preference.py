@@ -6,7 +6,6 @@ minibatches, whose order depends on the seed and the epoch alone.
 """
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
 
-from policy_trainer import data, feedback, references, scores
-from policy_trainer.data import Place, Row
-from policy_trainer.errors import DataInvalidError
+from policy_trainer import checks, data, references, scores
+from policy_trainer.data import Row
 from policy_trainer.figures import Chart, Table, curves
 from policy_trainer.intervals import Intervals
 from policy_trainer.loop import Loop, load_state, save_state
@@ -40,7 +38,7 @@ def train(run: RunConfig, block: PlanPreference, process: Process, stop: StopReq
     Metrics on `test`, else on `validation`: `accuracy`, `auc`, `log_loss` (nats),
     `accuracy_baseline_majority` and `accuracy_vs_best_baseline`.
     """
-    loaded = data.load_all(run, partial(_row, block))
+    loaded = data.load_all(run, checks.of(run))
     labelled = {name: _labelled(name, part.rows) for name, part in loaded.items()}
     bags = [words(row["plan"]) for row in labelled["train"]]
     known = vocabulary(bags, block.max_vocabulary)
@@ -75,31 +73,13 @@ def train(run: RunConfig, block: PlanPreference, process: Process, stop: StopReq
     return Trained(fitted, used, evaluated)
 
 
-def _row(block: PlanPreference, row: Row, place: Place) -> Row:
-    tags = row.get("tags", [])
-    if isinstance(tags, str):
-        tags = [tags]
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise place.error(f"field 'tags' is {tags!r}, wanted a list of texts", "tags")
-    said = row.get("feedback", "")
-    if not isinstance(said, str):
-        raise place.error(f"field 'feedback' is {said!r}, wanted a text", "feedback")
-    liked = feedback.label(said, tags, block.positive_keywords, block.negative_keywords)
-    return {"plan": data.text(row, "plan", place), "liked": liked}
-
-
 def _labelled(name: str, rows: list[Row]) -> list[Row]:
     """Leave out rows that say neither; training needs both kinds."""
     kept = [row for row in rows if row["liked"] is not None]
     if len(kept) < len(rows):
         log.info("%s: %d rows say neither good nor bad, left out", name, len(rows) - len(kept))
-    liked = sum(row["liked"] for row in kept)
-    if name == "train" and liked in {0, len(kept)}:
-        raise DataInvalidError(
-            f"of {len(kept)} labelled plans {liked} are liked: training needs liked and disliked "
-            "ones",
-            field="data[train]",
-        )
+    if name == "train":
+        checks.both_judgements(sum(row["liked"] for row in kept), len(kept))
     return kept
 
 

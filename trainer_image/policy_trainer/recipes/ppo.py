@@ -18,7 +18,7 @@ from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.ppo import PPO
 
-from policy_trainer import adapter, base_model, data, engine, evaluate, ppo, text
+from policy_trainer import adapter, base_model, checks, data, engine, evaluate, ppo, text
 from policy_trainer.engine import Engine
 from policy_trainer.figures import Chart, bars, curves
 from policy_trainer.intervals import Intervals, Numbers
@@ -29,7 +29,6 @@ from policy_trainer.rewards import Rewards, violates
 from policy_trainer.sampling import Actor, Sampled, Sampler
 from policy_trainer.stop import StopRequest
 
-PARTS = ("train", "validation", "probes")
 TITLES = {
     "reward": "Mean reward",
     "kl": "KL to the start",
@@ -52,7 +51,7 @@ def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Tr
     `forbidden` term forbids; Wilson interval); `eval_answer_valid` of greedy answers.
     """
     rewards = Rewards(run, block.rewards, "ppo.rewards", process)
-    loaded = data.load_all(run, data.texts("prompt"), PARTS)
+    loaded = data.load_all(run, checks.of(run), checks.inputs(run.recipe))
     prompts = {name: [row["prompt"] for row in part.rows] for name, part in loaded.items()}
     model, tokenizer = base_model.load(run, process, prompts["train"])
     text.check_room(

@@ -7,7 +7,7 @@ from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.sft import SFT
 
-from policy_trainer import adapter, arguments, base_model, data, evaluate, text
+from policy_trainer import adapter, arguments, base_model, checks, data, evaluate, text
 from policy_trainer.checkpoint import Checkpoints
 from policy_trainer.figures import curves
 from policy_trainer.fit import Saver, fit
@@ -29,7 +29,7 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
     the answer schema); with `decision`: `decision_accuracy`, `decision_fpr`, `decision_fnr`.
     """
     evaluate.check_decision(block.decision, "sft.decision.pattern")
-    loaded = data.load_all(run, data.texts(*FIELDS))
+    loaded = data.load_all(run, checks.of(run))
     rows = loaded["train"].rows
     held_out = loaded["validation"].rows if "validation" in loaded else []
 
