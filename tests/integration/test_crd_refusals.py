@@ -56,6 +56,22 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
         "spec.base: Invalid value: set exactly one of model, training, version, onnx, scratch",
     ),
     (
+        {"base": {"scratch": {}}, "adapter": {"quantization": "NF4"}},
+        "adapter.quantization keeps weights that were learned: a scratch base has none",
+    ),
+    (
+        {
+            "base": {"model": "m"},
+            "adapter": {"quantization": "Int8"},
+            "compute": {"nodes": 2, "deepspeed": {"stage": 3}},
+        },
+        "ZeRO-3 cannot spread quantized weights: set compute.deepspeed.stage to 2 or less",
+    ),
+    (
+        {"adapter": {"quantization": "Int4"}},
+        'spec.adapter.quantization: Unsupported value: "Int4"',
+    ),
+    (
         {"base": {"onnx": {"uri": "file:///policy.onnx"}}},
         "base.onnx is for recipe CQL, whose exports it can read again",
     ),

@@ -7,7 +7,7 @@ import pytest
 from policy_api.artifact import PolicyManifest
 from policy_api.report import Outcome
 from trainer import agents
-from trainer.worlds import StopAt, config, sha256
+from trainer.worlds import StopAt, config, reference, sha256
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 
@@ -27,16 +27,6 @@ def wanted(root, uid, **changes):
 def artifact(root, number):
     folder = root / "policies" / "review-forge" / str(number)
     return folder, PolicyManifest.model_validate_json((folder / "policy.json").read_bytes())
-
-
-def reference(folder, version=1):
-    return {
-        "uri": f"pvc://artifacts/policies/review-forge/{version}",
-        "path": str(folder),
-        "sha256": sha256(folder / "policy.json"),
-        "policy": "review-forge",
-        "version": version,
-    }
 
 
 @pytest.mark.parametrize("propensity", [True, False], ids=["logged", "modelled"])

@@ -1,12 +1,11 @@
 """DPO and RewardModel learn from pairs, stop and go on exactly; GRPO follows a reward model."""
 
-import hashlib
 import json
 
 import pytest
 from policy_api.artifact import PolicyManifest
 from policy_api.report import Outcome
-from trainer.worlds import StopAt, config, grpo, preference, preferences, sha256
+from trainer.worlds import StopAt, config, grpo, preference, preferences, reference, sha256
 
 pytestmark = [
     pytest.mark.trainer,
@@ -39,11 +38,8 @@ def reward_model(preferred, attempt):
     return preferred / "policies" / "review-forge" / "1", report
 
 
-def reference(folder):
-    found = hashlib.sha256((folder / "policy.json").read_bytes()).hexdigest()
-    uri = "pvc://artifacts/policies/review-forge/1"
-    artifact = {"uri": uri, "path": str(folder), "sha256": found}
-    return {"name": "reward", "artifact": {**artifact, "policy": "review-forge", "version": 1}}
+def reward_role(folder):
+    return {"name": "reward", "artifact": reference(folder)}
 
 
 def test_dpo_learns_to_prefer_and_stays_a_model_that_is_served(attempt, tmp_path):
@@ -83,7 +79,7 @@ def test_grpo_follows_the_reward_model_that_it_refers_to(reward_model, attempt, 
         batchSize=16,
         rewards=[{"name": "preferred", "weight": 1, "model": "reward"}],
     )
-    report = attempt(config(tmp_path, "grpo", references=[reference(folder)], **more))
+    report = attempt(config(tmp_path, "grpo", references=[reward_role(folder)], **more))
     assert report.outcome is Outcome.COMPLETED, report.message
     metrics = {metric.name: metric for metric in report.metrics}
     assert metrics["eval_reward_delta"].low > 0.1, report.metrics
@@ -95,7 +91,7 @@ def test_a_reference_that_does_not_score_is_refused(attempt, tmp_path):
     assert attempt(config(tmp_path, "sft")).outcome is Outcome.COMPLETED
     folder = tmp_path / "policies" / "review-forge" / "1"
     more = grpo(folder, rewards=[{"name": "preferred", "weight": 1, "model": "reward"}])
-    report = attempt(config(tmp_path, "grpo", references=[reference(folder)], **more))
+    report = attempt(config(tmp_path, "grpo", references=[reward_role(folder)], **more))
     assert report.outcome is Outcome.CONFIG_INVALID
     assert report.message.endswith(
         "is a CausalLM, wanted a RewardModel: train one with that recipe"
@@ -131,7 +127,7 @@ def test_an_earlier_version_is_compared_with(attempt, tmp_path, recipe):
     metric = "eval_accuracy"
     attempt(wanted(tmp_path, "first", recipe))
     folder = tmp_path / "policies" / "review-forge" / "1"
-    other = {**reference(folder), "name": "version:1"}
+    other = {**reward_role(folder), "name": "version:1"}
     criterion = {"metric": metric, "min": -0.5, "against": "version:1"}
     made = wanted(tmp_path, "second", recipe, references=[other], exitCriteria=[criterion])
     report = attempt(made)

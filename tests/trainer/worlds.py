@@ -70,9 +70,19 @@ def config(root: Path, uid: str, **changes: Any) -> RunConfig:
     )
 
 
+def reference(folder: Path, version: int = 1) -> dict[str, Any]:
+    """Return an artifact as a run config names it."""
+    return {
+        "uri": f"pvc://artifacts/policies/review-forge/{version}",
+        "path": str(folder),
+        "sha256": sha256(folder / "policy.json"),
+        "policy": "review-forge",
+        "version": version,
+    }
+
+
 def grpo(base: Path, **changes: Any) -> dict[str, Any]:
     """Return what makes a run one of recipe GRPO on a low-rank adapter, from an artifact."""
-    manifest = (base / "policy.json").read_bytes()
     block = {
         "maxSteps": 4,
         "learningRate": 0.01,
@@ -90,15 +100,7 @@ def grpo(base: Path, **changes: Any) -> dict[str, Any]:
         "sft": None,
         "grpo": {**block, **changes},
         "adapter": {"rank": 4, "alpha": 8},
-        "base": {
-            "artifact": {
-                "uri": "pvc://artifacts/policies/review-forge/1",
-                "path": str(base),
-                "sha256": hashlib.sha256(manifest).hexdigest(),
-                "policy": "review-forge",
-                "version": 1,
-            }
-        },
+        "base": {"artifact": reference(base)},
     }
 
 

@@ -1,10 +1,13 @@
 """Low-rank adapters: how one is declared to PEFT, and how it becomes ordinary weights again."""
 
+import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from policy_api.run import RunConfig
+from policy_api.v1alpha1.inputs import Quantization
 
 from policy_trainer import base_model
 from policy_trainer.errors import ConfigInvalidError
@@ -46,8 +49,10 @@ def wrapped(run: RunConfig, model: Any) -> Any:
     made = config(run, model)
     if made is None:
         return model
-    from peft import get_peft_model  # noqa: PLC0415 - see config
+    from peft import get_peft_model, prepare_model_for_kbit_training  # noqa: PLC0415 - see config
 
+    if run.adapter is not None and run.adapter.quantization is not Quantization.NONE:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(model, made)
 
 
@@ -56,9 +61,21 @@ def disabled(run: RunConfig, model: Any) -> AbstractContextManager[Any]:
     return model.disable_adapter() if run.adapter is not None else nullcontext()
 
 
-def merged(run: RunConfig, model: Any) -> Any:
-    """Return a wrapped model with ordinary weights; it is changed."""
-    return model.merge_and_unload() if run.adapter is not None else model
+def merged(run: RunConfig, model: Any, start: Callable[[], Any]) -> Any:
+    """Return a wrapped model with ordinary weights; it is changed.
+
+    Args:
+        run: Says whether there is an adapter.
+        model: What was trained.
+        start: Loads what training started from, whose weights are not quantized.
+    """
+    if run.adapter is None:
+        return model
+    if run.adapter.quantization is Quantization.NONE:
+        return model.merge_and_unload()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return trained_model(run, Path(folder), start())
 
 
 def trained_model(run: RunConfig, weights: Path, base: Any, *, scores: bool = False) -> Any:

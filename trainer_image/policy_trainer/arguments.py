@@ -25,6 +25,7 @@ ELSEWHERE = {
     "per_device_train_batch_size": "batchSize",
     "gradient_accumulation_steps": "gradientAccumulationSteps",
     "max_length": "maxLength",
+    "packing": "packing",
     "num_generations": "numGenerations",
     "max_completion_length": "maxCompletionLength",
     "temperature": "temperature",

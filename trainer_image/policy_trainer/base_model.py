@@ -10,7 +10,7 @@ from policy_api.run import RunConfig
 from policy_api.v1alpha1.inputs import Scratch
 from policy_api.v1alpha1.store import Export
 
-from policy_trainer import references
+from policy_trainer import quantized, references
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import gguf_text
 from policy_trainer.process import Process
@@ -19,6 +19,7 @@ PAD, BOS, EOS, USER, ASSISTANT = "<pad>", "<s>", "</s>", "<|user|>", "<|assistan
 CHAT_TEMPLATE = (
     "{% for m in messages %}"
     "{% if m.role == 'user' %}" + USER + "{{ m.content }}"
+    "{% elif m.role == 'system' %}{{ m.content }}"
     "{% else %}" + ASSISTANT + "{{ m.content }}{{ eos_token }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}" + ASSISTANT + "{% endif %}"
@@ -26,7 +27,12 @@ CHAT_TEMPLATE = (
 
 
 def load(
-    run: RunConfig, process: Process, texts: Sequence[str], *, scores: bool = False
+    run: RunConfig,
+    process: Process,
+    texts: Sequence[str],
+    *,
+    scores: bool = False,
+    to_train: bool = False,
 ) -> tuple[Any, Any]:
     """Load the model and its tokenizer; twice in a run gives the same weights twice.
 
@@ -36,6 +42,7 @@ def load(
         texts: What a tokenizer is learned from, when the model is new.
         scores: The model shall score whole texts with one number, not predict their next token. A
             base that does not yet gets a new head, from the run's seed.
+        to_train: Under an adapter, with the frozen weights quantized as the manifest says.
 
     Raises:
         ConfigInvalidError: there is no such model, its shape does not work, or it cannot be
@@ -49,14 +56,21 @@ def load(
         name, field = references.checked(run.base.artifact), "base.training"
     else:
         name, field = str(run.base.model), "base.model"
-    model, tokenizer = _pretrained(name, run, process, field, scores=scores)
+    how = quantized.config(run, process) if to_train else None
+    model, tokenizer = _pretrained(name, run, process, field, scores=scores, quantization=how)
     if Export.GGUF in run.store.exports:
         gguf_text.check(model.config.to_dict())  # now, not after days of training
     return model, tokenizer
 
 
 def _pretrained(
-    name: str, run: RunConfig, process: Process, field: str, *, scores: bool = False
+    name: str,
+    run: RunConfig,
+    process: Process,
+    field: str,
+    *,
+    scores: bool = False,
+    quantization: Any = None,
 ) -> tuple[Any, Any]:
     import torch  # noqa: PLC0415 - seconds, after the data was checked
     from transformers import AutoTokenizer, set_seed  # noqa: PLC0415
@@ -69,7 +83,10 @@ def _pretrained(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         dtype = torch.bfloat16 if small else torch.float32
-        model = _class(scores).from_pretrained(name, dtype=dtype, **_head(scores))
+        how: dict[str, Any] = {"dtype": dtype, **_head(scores)}
+        if quantization is not None:
+            how |= {"quantization_config": quantization, "device_map": {"": process.device}}
+        model = _class(scores).from_pretrained(name, **how)
     except (OSError, ValueError) as error:
         raise ConfigInvalidError(f"cannot load {name}: {error}", field=field) from error
     if tokenizer.pad_token is None:

@@ -16,6 +16,8 @@ from policy_trainer.data import Check, Place, Row
 from policy_trainer.errors import DataInvalidError
 
 LABELS = ("good", "bad")
+ANSWERING = "assistant"
+ROLES = ("system", "user", ANSWERING)
 SEQUENCE = ">"  # joins the actions of a sequence: a name of its own
 PROBED = (Recipe.PPO,)  # recipes that read `probes` instead of `test`
 
@@ -25,7 +27,7 @@ def of(run: RecipeBlocks) -> Check:  # noqa: PLR0911 - one a recipe
     block: Any = getattr(run, field_of(run.recipe))
     match run.recipe:
         case Recipe.SFT:
-            return data.texts("prompt", "completion")
+            return dialogue
         case Recipe.DPO | Recipe.REWARD_MODEL:
             return pair
         case Recipe.GRPO | Recipe.PPO:
@@ -43,6 +45,30 @@ def of(run: RecipeBlocks) -> Check:  # noqa: PLR0911 - one a recipe
 def inputs(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the inputs that a recipe reads."""
     return ("train", "validation", "probes") if recipe in PROBED else data.PARTS
+
+
+def dialogue(row: Row, place: Place) -> Row:
+    """Return `{prompt, completion}`; of a chat, what came before its last answer, and that."""
+    if "messages" not in row:
+        return {name: data.text(row, name, place) for name in ("prompt", "completion")}
+    messages = row["messages"]
+    if not isinstance(messages, list) or len(messages) < 2:  # noqa: PLR2004 - asked, answered
+        raise place.error("field 'messages' must be a list of a question and an answer", "messages")
+    made = []
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise place.error(
+                f"{where} must be an object whose 'role' is {', '.join(ROLES)}", where
+            )
+        made.append({"role": message["role"], "content": data.text(message, "content", place)})
+    if made[-1]["role"] != ANSWERING:
+        raise place.error(
+            f"the last message is of role {made[-1]['role']!r}, wanted {ANSWERING}: it is what is "
+            "learned",
+            where,
+        )
+    return {"prompt": made[:-1], "completion": made[-1]["content"]}
 
 
 def pair(row: Row, place: Place) -> Row:

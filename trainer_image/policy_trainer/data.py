@@ -84,7 +84,7 @@ def number(row: Row, field: str, place: Place) -> float:
     raise place.error(f"field {field!r} {found_text}, wanted a number", field)
 
 
-def whole(source: RunInput | RunFile, field: str) -> tuple[bytes, str]:
+def content_of(source: RunInput | RunFile, field: str) -> tuple[bytes, str]:
     """Return a file's content and its sha256.
 
     Raises:
@@ -113,7 +113,7 @@ def load(source: RunInput, check: Check) -> Data:
         DataInvalidError: names the file, and the row and field at fault.
     """
     where = f"data[{source.name}]"
-    content, sha256 = whole(source, where)
+    content, sha256 = content_of(source, where)
     found = islice(read(source, io.BytesIO(content)), source.max_rows)
     rows = [check(readable(row), place) for place, row in found]
     if not rows:

@@ -219,6 +219,7 @@ def _ids(tokenizer: Any, words: str) -> list[int]:
 
 def prepare(model: Any, process: Process) -> str:
     """Move a model to this process's device, for use; return the device."""
-    device = f"cuda:{process.local_rank}" if process.on_gpu else "cpu"
-    model.to(device).eval()
-    return device
+    if not getattr(model, "is_quantized", False):  # such a one is where it is
+        model.to(process.device)
+    model.eval()
+    return process.device

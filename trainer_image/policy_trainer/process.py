@@ -29,6 +29,11 @@ class Process:
         return self.rank == 0
 
     @property
+    def device(self) -> str:
+        """The device that this process trains on, by torch's name."""
+        return f"cuda:{self.local_rank}" if self.on_gpu else "cpu"
+
+    @property
     def first_of_node(self) -> bool:
         """Whether this process copies files for its pod."""
         return self.local_rank == 0

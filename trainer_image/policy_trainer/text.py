@@ -8,6 +8,9 @@ from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.result import Writer
 
+Chat = list[dict[str, str]]  # messages of `role` and `content`
+Prompt = str | Chat
+
 
 def template(tokenizer: Any) -> str | None:
     """Return the manifest's prompt template: None says that the tokenizer's chat template is it."""
@@ -55,9 +58,29 @@ def check_room(
             )
 
 
-def user(prompt: str) -> list[dict[str, str]]:
-    """Return a prompt as a chat of one message."""
-    return [{"role": "user", "content": prompt}]
+def user(prompt: Prompt) -> Chat:
+    """Return a prompt as a chat: of one message, if it is none yet."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def plain(prompt: Prompt) -> list[str]:
+    """Return the texts of a prompt."""
+    return [message["content"] for message in user(prompt)]
+
+
+def check_chats(tokenizer: Any, rows: Sequence[Row]) -> None:
+    """Refuse chats for a model that knows none.
+
+    Raises:
+        DataInvalidError: names the first.
+    """
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row["prompt"], str) and not tokenizer.chat_template:
+            raise DataInvalidError(
+                "the row is a chat, and the model's tokenizer has no chat template: give rows of "
+                "prompt and completion, or a base that was trained on chats",
+                field=f"data[train] row {number} field messages",
+            )
 
 
 def example(tokenizer: Any, row: Row) -> dict[str, Any]:
@@ -71,10 +94,10 @@ def example(tokenizer: Any, row: Row) -> dict[str, Any]:
     return made
 
 
-def asked(tokenizer: Any, prompt: str) -> str:
+def asked(tokenizer: Any, prompt: Prompt) -> str:
     """Return the text after which the model answers: what training, evaluation and server share."""
     if not tokenizer.chat_template:
-        return prompt
+        return str(prompt)
     text: str = tokenizer.apply_chat_template(
         user(prompt), tokenize=False, add_generation_prompt=True
     )

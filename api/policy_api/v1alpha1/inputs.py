@@ -1,5 +1,6 @@
 """What a training takes in: its base, the models beside it, its adapter, its data."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -113,6 +114,14 @@ class ReferenceModels(ApiModel):
     )
 
 
+class Quantization(StrEnum):
+    """How frozen weights are kept while an adapter is trained."""
+
+    NONE = "None"
+    INT8 = "Int8"
+    NF4 = "NF4"
+
+
 class Adapter(ApiModel):
     """Train a low-rank adapter (Hu et al. 2021) and merge it into the artifact."""
 
@@ -120,6 +129,13 @@ class Adapter(ApiModel):
     rank: int = Field(default=8, ge=1, le=1024, description="Rank of the update.")
     alpha: int = Field(default=16, ge=1, le=4096, description="The update counts alpha/rank.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    quantization: Quantization = Field(
+        default=Quantization.NONE,
+        description=(
+            "Keep the frozen weights in 8 bits (Dettmers et al. 2022) or as 4-bit NormalFloat "
+            "(QLoRA, Dettmers et al. 2023) while training; the artifact has ordinary weights."
+        ),
+    )
     target_modules: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(
         default=None,
         min_length=1,

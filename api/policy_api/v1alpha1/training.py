@@ -226,6 +226,18 @@ class PolicyTrainingSpec(RecipeBlocks):
         ),
         rule(f"({_TEXT}) || !has(self.adapter)", "adapter is for recipes that train a text model"),
         rule(
+            "!has(self.adapter) || !has(self.adapter.quantization) || "
+            "self.adapter.quantization == 'None' || !has(self.base) || !has(self.base.scratch)",
+            "adapter.quantization keeps weights that were learned: a scratch base has none",
+        ),
+        rule(
+            "!has(self.adapter) || !has(self.adapter.quantization) || "
+            "self.adapter.quantization == 'None' || !has(self.compute) || "
+            "!has(self.compute.deepspeed) || !has(self.compute.deepspeed.stage) || "
+            "self.compute.deepspeed.stage != 3",
+            "ZeRO-3 cannot spread quantized weights: set compute.deepspeed.stage to 2 or less",
+        ),
+        rule(
             "!has(self.ppo) || !has(self.adapter) || !has(self.adapter.dropout) "
             "|| self.adapter.dropout == 0.0",
             "recipe PPO trains without dropout: leave adapter.dropout unset",

@@ -112,7 +112,7 @@ def _base(run: RunConfig) -> QPolicy | None:
     if run.base.onnx is not None:
         from policy_trainer.exports import layered  # noqa: PLC0415 - only this base needs onnx
 
-        content, _ = data.whole(run.base.onnx, "base.onnx")
+        content, _ = data.content_of(run.base.onnx, "base.onnx")
         return layered.read_onnx(content, run.base.onnx.uri)
     if run.base.artifact is None:
         return None

@@ -47,7 +47,7 @@ def train(run: RunConfig, block: DPO, process: Process, stop: StopRequest) -> Tr
         DPOConfig, block, run, process, checkpoints, max_length=block.max_length, beta=block.beta
     )
     learned_from = [row[field] for row in rows for field in ("prompt", "chosen", "rejected")]
-    model, tokenizer = base_model.load(run, process, learned_from)
+    model, tokenizer = base_model.load(run, process, learned_from, to_train=True)
     pairs.check_length(tokenizer, rows, block.max_length, "train")
     longest = max(len(tokenizer(row["chosen"])["input_ids"]) for row in rows)
     generation = Generation(

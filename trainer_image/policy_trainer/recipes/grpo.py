@@ -57,7 +57,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
         beta=block.beta,
     )
     learned_from = [row["prompt"] for row in rows]
-    model, tokenizer = base_model.load(run, process, learned_from)
+    model, tokenizer = base_model.load(run, process, learned_from, to_train=True)
     text.check_room(tokenizer, learned_from, block.max_length, block.max_completion_length, "grpo")
     trainer = GRPOTrainer(
         model=model,

@@ -53,7 +53,7 @@ def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Tr
     rewards = Rewards(run, block.rewards, "ppo.rewards", process)
     loaded = data.load_all(run, checks.of(run), checks.inputs(run.recipe))
     prompts = {name: [row["prompt"] for row in part.rows] for name, part in loaded.items()}
-    model, tokenizer = base_model.load(run, process, prompts["train"])
+    model, tokenizer = base_model.load(run, process, prompts["train"], to_train=True)
     text.check_room(
         tokenizer, prompts["train"], block.max_length, block.max_completion_length, "ppo"
     )
@@ -70,7 +70,7 @@ def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Tr
     used = [part.used for part in loaded.values()]
     if not process.first:
         return Trained(fitted, used, evaluated=None)
-    trained = adapter.merged(run, actor.model)
+    trained = adapter.merged(run, actor.model, start)
     judge = Judge(run, block, rewards, tokenizer, process)
     return Trained(fitted, used, judge.evaluate(trained, start(), prompts, fitted))
 

@@ -50,7 +50,7 @@ def train(run: RunConfig, block: RewardModel, process: Process, stop: StopReques
         RewardConfig, block, run, process, checkpoints, max_length=block.max_length
     )
     learned_from = [row[field] for row in rows for field in ("prompt", "chosen", "rejected")]
-    model, tokenizer = base_model.load(run, process, learned_from, scores=True)
+    model, tokenizer = base_model.load(run, process, learned_from, scores=True, to_train=True)
     pairs.check_length(tokenizer, rows, block.max_length, "train")
     trainer = RewardTrainer(
         model=model,

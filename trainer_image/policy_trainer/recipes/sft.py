@@ -16,7 +16,6 @@ from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
 
-FIELDS = ("prompt", "completion")
 MARGIN = 1.25  # an answer may be this much longer than the longest that was learned
 
 
@@ -37,9 +36,20 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
 
     checkpoints = Checkpoints.open(run, process)
-    args = arguments.build(SFTConfig, block, run, process, checkpoints, max_length=block.max_length)
-    learned_from = [row[field] for row in rows for field in FIELDS]
-    model, tokenizer = base_model.load(run, process, learned_from)
+    args = arguments.build(
+        SFTConfig,
+        block,
+        run,
+        process,
+        checkpoints,
+        max_length=block.max_length,
+        packing=block.packing,
+    )
+    learned_from = [
+        part for row in rows for part in (*text.plain(row["prompt"]), row["completion"])
+    ]
+    model, tokenizer = base_model.load(run, process, learned_from, to_train=True)
+    text.check_chats(tokenizer, rows)
     generation = Generation(
         max_new_tokens=min(
             block.max_length,
