@@ -94,13 +94,13 @@ def _parser() -> argparse.ArgumentParser:
 def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="DIR", help="folder with policy.json")
     command.add_argument(
-        "--format", action="append", required=True, choices=list(Export), help="may be repeated"
+        "--format", action="append", required=True, choices=[str(e) for e in Export], help="may be repeated"
     )
     command.add_argument(
         "--gguf-type",
         action="append",
         default=[],
-        choices=list(GGUFType),
+        choices=[str(t) for t in GGUFType],
         help="how GGUF keeps the weights; may be repeated; default: F16",
     )
     command.add_argument("--output", required=True, metavar="DIR", help="folder to write to")

@@ -38,3 +38,7 @@ def test_an_example_runs_whole_on_a_laptop(tmp_path, monkeypatch, example, count
     store = tmp_path / "volumes" / "artifacts" / "policies"
     found = {p.name: len(list(p.glob("*/policy.json"))) for p in store.iterdir()}
     assert found == versions
+    if example == "agent-selection":  # another team begins with what this one exported
+        theirs = output.with_name("agent-selection-new-team")
+        synthesize.main([example, "--count", str(count), "--seed", "7", "--output", str(theirs)])
+        assert cli.main(["train", str(EXAMPLES / example / "transfer"), "--local"]) == 0
