@@ -94,7 +94,11 @@ def _parser() -> argparse.ArgumentParser:
 def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="DIR", help="folder with policy.json")
     command.add_argument(
-        "--format", action="append", required=True, choices=[str(e) for e in Export], help="may be repeated"
+        "--format",
+        action="append",
+        required=True,
+        choices=[str(e) for e in Export],
+        help="may be repeated",
     )
     command.add_argument(
         "--gguf-type",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from policy_api.run import RunConfig
 
 Obj = dict[str, Any]
 T = TypeVar("T")
@@ -262,3 +263,14 @@ def condition(obj: Obj, kind: str) -> Obj:
             result: Obj = found
             return result
     raise AssertionError(f"no condition {kind} in {obj.get('status')}")
+
+
+def run_config(api: Api, namespace: str, job: str) -> RunConfig:
+    """Return the config that the attempt's pods read."""
+    made = until(f"ConfigMap {job}", lambda: api.find("ConfigMap", namespace, job))
+    return RunConfig.model_validate_json(made["data"]["run.json"])
+
+
+def jobs(api: Api, namespace: str) -> list[str]:
+    """Return the names of the Jobs of a namespace."""
+    return sorted(j["metadata"]["name"] for j in api.list("Job", namespace))

@@ -133,3 +133,18 @@ def operator(api: Api, make_operator: Callable[..., OperatorProcess]) -> Iterato
     yield process
     process.stop()
     assert not process.tracebacks(), process.tracebacks()
+
+
+@pytest.fixture
+def status(api: Api, namespace: str) -> Callable[..., Obj]:
+    """Return the status of a training; with a state, wait until it is in it."""
+
+    def wait(state: str = "", name: str = "forge") -> Obj:
+        def look() -> Obj:
+            found: Obj = api.get("PolicyTraining", namespace, name).get("status", {})
+            assert not state or found.get("state") == state, (found.get("state"), found)
+            return found
+
+        return until(f"{name} is {state}", look)
+
+    return wait
