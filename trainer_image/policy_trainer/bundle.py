@@ -144,6 +144,10 @@ def _colours(series: Sequence[Series]) -> list[str]:
 
 
 def _line(axes: Any, series: Series, colour: str, kind: ChartKind) -> None:
+    if kind is ChartKind.HISTOGRAM:
+        edges = [float(x) for x in series.x]
+        axes.bar(edges, series.y, edges[1] - edges[0], align="edge", color=colour)
+        return
     dashed = colour == QUIET
     style = {"color": colour, "label": series.name, "linestyle": "--" if dashed else "-"}
     if kind is ChartKind.STEP:

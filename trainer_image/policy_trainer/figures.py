@@ -18,7 +18,7 @@ class ChartKind(StrEnum):
     LINE = "line"
     STEP = "step"  # e.g. a ROC curve
     BAR = "bar"  # x are names; low and high are error bars
-    HISTOGRAM = "histogram"  # x are bin edges' left ends, y are counts
+    HISTOGRAM = "histogram"  # x are left ends of bins of one width, y are shares
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,12 @@ class Learner:
         cost = float((episodes.costs * mask).sum(dim=1).mean())
         rate = float((episodes.contacts * mask).mean())
         self._adapt(cost, rate)
+        excess = max(cost / block.budget, rate / block.contact_rate) - 1
         return {
             "nrr": float((episodes.rewards * mask).sum(dim=1).mean()),
             "cost": cost,
             "contact_rate": rate,
+            "violation": max(0.0, excess),
             "budget_multiplier": self.multipliers[0],
             "contact_multiplier": self.multipliers[1],
             "entropy": float(np.mean(entropies)),

@@ -12,6 +12,7 @@ from policy_api.artifact import Kind
 from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
+from scipy.stats import entropy
 
 from policy_trainer import checks, data, offer_baselines, references
 from policy_trainer.classifier import Classifier
@@ -25,10 +26,12 @@ from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
 
+ENTROPY_BINS = 20
 TITLES = {
     "nrr": "Net revenue retention",
     "cost": "Cost, as a share of revenue",
     "contact_rate": "Contacts, a customer and period",
+    "violation": "Excess over the worse limit",
     "budget_multiplier": "Multiplier of the budget",
     "contact_multiplier": "Multiplier of the contacts",
     "entropy": "Entropy of the actions",
@@ -92,10 +95,13 @@ def _evaluate(
     """Play policy and baselines on the same customers, with the same luck, and compare."""
     known, held_out = customers
     counts = np.zeros(len(block.offers) + 1)
+    entropies: list[Numbers] = []
 
     def choose(env: OfferEnv, observed: Numbers, chance: np.random.Generator) -> Numbers:
-        actions = sample(policy.probabilities(observed, env.masks()), chance)
+        chances = policy.probabilities(observed, env.masks())
+        actions = sample(chances, chance)
         np.add.at(counts, actions[env.alive], 1)
+        entropies.append(entropy(chances[env.alive], axis=1))
         return actions
 
     choosers = {"policy": choose, **offer_baselines.baselines(known, block, run.seed)}
@@ -124,8 +130,17 @@ def _evaluate(
     evaluated.charts.append(
         Chart("actions", "What is offered", "", "share", [shares], ChartKind.BAR)
     )
+    evaluated.charts.append(_entropies(np.concatenate(entropies), len(counts)))
     columns = ["policy", "metric", "mean", "low", "high"]
     evaluated.tables.append(Table("policies", "The policy beside the baselines", columns, rows))
+
+
+def _entropies(found: Numbers, actions: int) -> Chart:
+    """Show how sure the policy is: 0 where one action is certain, at most log(actions)."""
+    heights, edges = np.histogram(found, bins=ENTROPY_BINS, range=(0, float(np.log(actions))))
+    shares = Series("policy", edges[:-1].tolist(), (heights / heights.sum()).tolist())
+    title, unit = "How sure the policy is", "entropy of the actions, nats"
+    return Chart("entropy_histogram", title, unit, "share", [shares], ChartKind.HISTOGRAM)
 
 
 def _columns(episodes: list[dict[str, float]]) -> dict[str, Numbers]:

@@ -21,6 +21,13 @@ from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
 
+TITLES = {
+    "reward": "Mean reward",
+    "reward_std": "Spread of the rewards",
+    "frac_reward_zero_std": "Share of groups whose answers all earn the same",
+    "kl": "KL to the start",
+}
+
 
 def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> Trained:
     """Train and, in rank 0, evaluate.
@@ -104,6 +111,6 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
         Kind.CAUSAL_LM,
         text.writer(trained, tokenizer),
         generation=generation,
-        charts=curves(fitted.history, {"reward": "Mean reward", "kl": "KL to the start"}),
+        charts=curves(fitted.history, TITLES),
     )
     return Trained(fitted, used, evaluated)
