@@ -40,6 +40,8 @@ class Place:
         )
 
 
+_encode = json.JSONEncoder(sort_keys=True).encode  # made once: json.dumps makes one a call
+
 # Takes a row as it was read, returns what training needs of it, or raises place.error(…).
 Check = Callable[[Row, Place], Row]
 
@@ -93,12 +95,9 @@ def content_of(source: RunInput | RunFile, field: str) -> tuple[bytes, str]:
     try:
         content = storage.read_file(source.path)
     except OSError as error:
-        raise DataInvalidError(f"cannot read {source.uri}: {error}", field=field) from error
+        raise unreadable(source, error, field) from error
     sha256 = hashlib.sha256(content).hexdigest()
-    if source.sha256 is not None and sha256 != source.sha256:
-        raise DataInvalidError(
-            f"{source.uri} has sha256 {sha256}, wanted {source.sha256}", field=f"{field}.sha256"
-        )
+    check_sum(source, sha256, field)
     return content, sha256
 
 
@@ -112,14 +111,35 @@ def load(source: RunInput, check: Check) -> Data:
     Raises:
         DataInvalidError: names the file, and the row and field at fault.
     """
-    where = f"data[{source.name}]"
-    content, sha256 = content_of(source, where)
+    content, sha256 = content_of(source, f"data[{source.name}]")
     found = islice(read(source, io.BytesIO(content)), source.max_rows)
     rows = [check(readable(row), place) for place, row in found]
     if not rows:
-        raise DataInvalidError(f"{source.uri} has no rows", field=where)
+        raise empty(source)
     used = ManifestData(name=source.name, uri=source.uri, sha256=sha256, rows=len(rows))
     return Data(rows, used)
+
+
+def unreadable(source: RunInput | RunFile, error: OSError, field: str) -> DataInvalidError:
+    """Return the error of a file that cannot be read."""
+    return DataInvalidError(f"cannot read {source.uri}: {error}", field=field)
+
+
+def check_sum(source: RunInput | RunFile, found: str, field: str) -> None:
+    """Refuse another file than the wanted one, if one is.
+
+    Raises:
+        DataInvalidError: says both checksums.
+    """
+    if source.sha256 is not None and found != source.sha256:
+        raise DataInvalidError(
+            f"{source.uri} has sha256 {found}, wanted {source.sha256}", field=f"{field}.sha256"
+        )
+
+
+def empty(source: RunInput) -> DataInvalidError:
+    """Return the error of a file without rows."""
+    return DataInvalidError(f"{source.uri} has no rows", field=f"data[{source.name}]")
 
 
 def load_all(run: RunConfig, check: Check, names: Sequence[str] = PARTS) -> dict[str, Data]:
@@ -148,25 +168,35 @@ def load_all(run: RunConfig, check: Check, names: Sequence[str] = PARTS) -> dict
 def _parts(source: RunInput, whole: Data, seed: int) -> dict[str, Data]:
     if source.split is None:
         return {source.name: whole}
-    rows: dict[str, list[Row]] = {name: [] for name in PARTS}
+    wanted = [source.name, *(name for name in PARTS[1:] if getattr(source.split, name))]
+    rows: dict[str, list[Row]] = {name: [] for name in wanted}
     for row in whole.rows:
-        rows[part_of(draw(row, seed), source.split.train, source.split.validation)].append(row)
-    wanted = {n: rows[n] for n in PARTS if getattr(source.split, n)}
+        rows[part(source, row, seed)].append(row)
     return {
-        source.name if name == "train" else name: Data(
-            kept, whole.used.model_copy(update={"name": name, "rows": len(kept)})
-        )
-        for name, kept in wanted.items()
+        name: Data(kept, whole.used.model_copy(update={"name": name, "rows": len(kept)}))
+        for name, kept in rows.items()
     }
 
 
-def draw(content: Any, seed: int) -> int:
-    """Return a number below 2**64 that depends on the seed and on JSON content, and looks random.
+def part(source: RunInput, row: Row, seed: int) -> str:
+    """Return the input that a row of an input goes into: another one where that has a `split`."""
+    if source.split is None:
+        return source.name
+    name = part_of(draw(canonical(row), seed), source.split.train, source.split.validation)
+    return source.name if name == "train" else name
+
+
+def canonical(content: Any) -> str:
+    """Return JSON that is the same for the same content."""
+    return _encode(content)
+
+
+def draw(content: str, seed: int) -> int:
+    """Return a number below 2**64 that depends on the seed and on a text, and looks random.
 
     It says a row's part by its content, so that equal rows are never in two parts.
     """
-    text_ = json.dumps(content, sort_keys=True)
-    return int.from_bytes(hashlib.sha256(b"%d " % seed + text_.encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(b"%d " % seed + content.encode()).digest()[:8], "big")
 
 
 def part_of(drawn: int, train: int, validation: int) -> str:
@@ -263,5 +293,5 @@ def _csv_rows(
         ) from error
     except csv.Error as error:
         raise DataInvalidError(
-            f"{source.uri}:{reader.line_num}: is no CSV: {error}", field=f"data[{source.name}]"
+            f"{source.uri}:{reader.line_num + 1} is no CSV: {error}", field=f"data[{source.name}]"
         ) from error

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from policy_api.run import RunConfig
@@ -24,7 +24,7 @@ def load(run: RunConfig) -> dict[str, Data]:
     Raises:
         DataInvalidError: names the row at fault, or says that no prompt has answers of both kinds.
     """
-    loaded = data.load_all(run, checks.of(run))
+    loaded = data.load_all(run, checks.pair)
     return {name: _paired(name, part, run.seed) for name, part in loaded.items()}
 
 
@@ -39,12 +39,17 @@ def _paired(name: str, part: Data, seed: int) -> Data:
     if len(kept) < len(prompts):
         log.info("%s: %d prompts lack a good or a bad answer", name, len(prompts) - len(kept))
     if not ready and not made:
-        raise DataInvalidError(
-            f"none of {len(prompts)} prompts has a good and a bad answer, so there are no pairs",
-            field=f"data[{name}]",
-        )
+        raise none(name, len(prompts))
     rows = ready + made
     return Data(rows, part.used.model_copy(update={"rows": len(rows)}))
+
+
+def none(name: str, prompts: int) -> DataInvalidError:
+    """Return the error of an input of which no pair can be made."""
+    return DataInvalidError(
+        f"none of {prompts} prompts has a good and a bad answer, so there are no pairs",
+        field=f"data[{name}]",
+    )
 
 
 def pair(labelled: list[Row], seed: int) -> list[Row]:
@@ -54,23 +59,28 @@ def pair(labelled: list[Row], seed: int) -> list[Row]:
         if row["label"] == "good":
             good[row["prompt"]].append(row["completion"])
     bad = ((row["prompt"], row["completion"]) for row in labelled if row["label"] == "bad")
-    return list(matched(bad, good.__getitem__, seed))
+    return list(matched(bad, lambda asked: len(good[asked]), lambda asked, n: good[asked][n], seed))
 
 
 def matched(
-    bad: Iterable[tuple[str, str]], good: Callable[[str], Sequence[str]], seed: int
+    bad: Iterable[tuple[str, str]],
+    count: Callable[[str], int],
+    good: Callable[[str, int], str],
+    seed: int,
 ) -> Iterator[Row]:
     """Yield a pair for each bad answer to a prompt that has good ones.
 
     Args:
         bad: Prompts and answers.
-        good: Returns the good answers to a prompt.
+        count: Returns how many good answers a prompt has.
+        good: Returns one of them, numbered from 0.
         seed: Says which of them is taken.
     """
     chance = random.Random(seed)  # noqa: S311 - no secret
     for prompt, answer in bad:
-        if answers := good(prompt):
-            yield {"prompt": prompt, "chosen": chance.choice(answers), "rejected": answer}
+        if found := count(prompt):
+            chosen = good(prompt, chance.randrange(found))
+            yield {"prompt": prompt, "chosen": chosen, "rejected": answer}
 
 
 def check_length(tokenizer: Any, rows: list[Row], longest: int, name: str) -> None:

@@ -5,6 +5,7 @@ file system it is an exclusive mkdir, on S3 a PUT with `If-None-Match: *`. Bucke
 the endpoint come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`), as for any client.
 """
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -59,6 +60,16 @@ def read_file(path: str) -> bytes:
         content: bytes = _s3().cat_file(path)
         return content
     return Path(path).read_bytes()
+
+
+def open_file(path: str) -> io.BufferedReader:
+    """Open one file to be read piece by piece, as read_file reads it whole; `-`: standard input."""
+    if path == "-":
+        return os.fdopen(os.dup(0), "rb")
+    if path.startswith("s3://"):
+        opened: io.BufferedReader = _s3().open(path, "rb")
+        return opened
+    return Path(path).open("rb")
 
 
 def _s3() -> Any:
