@@ -42,9 +42,7 @@ BLOCK = CQL(hidden=[256, 256], batch_size=64, alphas=[1.0], target_update_steps=
 
 def logged(root: Path, seed: int) -> tuple[Decisions, Decisions, tabular.Encoder, list[str]]:
     """Return decisions to learn from and to judge on."""
-    synthesize.main(
-        ["agent-selection", "--seed", str(seed), "--count", "6000", "--output", str(root)]
-    )
+    synthesize.make("agent-selection", root, 6000, seed)
     parts = {}
     for name in ("train", "test"):
         lines = (root / f"{name}.jsonl").read_text().splitlines()
@@ -144,8 +142,7 @@ def bag_of_words(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         os.environ["POLICYOPS_STATE_DIR"] = str(root / "state")
-        output = str(root)
-        synthesize.main(["plan-preference", "--count", str(count), "--output", output])
+        synthesize.make("plan-preference", root, count)
         block = {"epochs": 5, "maxVocabulary": 4000}
         fields = {"recipe": "PlanPreference", "sft": None, "planPreference": block, "base": {}}
         wanted = config(root, "bench", **fields)

@@ -13,7 +13,9 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,7 +94,7 @@ def check_trainer() -> None:
     Raises:
         UserError: says how to install it.
     """
-    if find_spec("policy_trainer") is None or find_spec("torch") is None:
+    if find_spec("torch") is None:
         raise UserError(
             "this runs the trainer on this machine: pip install 'policy-operator[trainer]'"
         )
@@ -101,6 +103,33 @@ def check_trainer() -> None:
 def environment() -> dict[str, str]:
     """Return the environment of a program of the trainer: with the packages that this one sees."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+
+
+def program(module: str, arguments: Sequence[str]) -> int:
+    """Run a program of the trainer; return its exit code."""
+    command = [sys.executable, "-m", f"policy_trainer.{module}", *arguments]
+    child = subprocess.Popen(command, env=environment())
+
+    def stop(number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:  # a Ctrl-C reaches the child as well
+            child.terminate()
+
+    with _handled(stop):  # it removes what it has half-written before it ends
+        return child.wait()
+
+
+def validate_data(manifests: Sequence[Manifest], place: Place, say: Say) -> int:
+    """Read the data of trainings as they would; return the first exit code that is not 0."""
+    first = 0
+    for manifest in manifests:
+        run = _resolved(manifest, place, "validate", None, {})
+        with tempfile.NamedTemporaryFile("w", prefix="policyctl-", suffix=".json") as file:
+            file.write(json.dumps(run.to_wire()))
+            file.flush()
+            say(f"{manifest.name}: recipe {run.recipe}")
+            code = program("data_tools", ["validate", "--run", file.name])
+        first = first or code
+    return first
 
 
 def ordered(manifests: Sequence[Manifest]) -> list[Manifest]:
@@ -148,7 +177,17 @@ def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = (
         role: _found(store, spec.artifact.uri, reference, kept)
         for role, reference in needs(spec).items()
     }
-    base = found.pop(BASE, None)
+    return _resolved(manifest, place, uid, found.pop(BASE, None), found)
+
+
+def _resolved(
+    manifest: Manifest,
+    place: Place,
+    uid: str,
+    base: BaseArtifact | None,
+    references: Mapping[str, BaseArtifact],
+) -> RunConfig:
+    spec = manifest.spec
     compute = spec.compute
     each = compute.processes_per_node or max(1, compute.gpus_per_node)
     whole = {"nodes": 1, "processes_per_node": compute.nodes * each}
@@ -158,8 +197,8 @@ def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = (
         attempt=0,
         min_version=1,
         base=base,
-        references=found,
-        path_of=path_of,
+        references=references,
+        path_of=place.path_of(manifest.folder),
         trainer_image=None,
     )
 
@@ -287,8 +326,7 @@ def _watch(child: subprocess.Popen[bytes], progress: Progress) -> None:
         progress.note("stopping at the end of this step")
         child.send_signal(signal.SIGTERM)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with closing(progress), _handled(stop):
         while True:
             try:
                 child.wait(LOOK_SECONDS)
@@ -296,7 +334,14 @@ def _watch(child: subprocess.Popen[bytes], progress: Progress) -> None:
                 progress.show()
                 continue
             break
+
+
+@contextmanager
+def _handled(stop: Callable[[int, object], None]) -> Iterator[None]:
+    """Call this on SIGINT and SIGTERM instead of ending."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        progress.close()

@@ -1,7 +1,6 @@
 """`policyctl`: train on this machine, evaluate on a log, check manifests, look at artifacts."""
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,10 @@ EXIT_USER_ERROR = 2
 
 # Commands that are programs of the trainer: their module there, and what they do.
 PROGRAMS = {
+    "data": ("data_tools", "prepare, validate, split, pair, synthesize, catalog data"),
     "evaluate": ("evaluate_log", "what a policy would have earned on logged decisions"),
-    "synthesize": ("synthesize", "make the data of an example from a seed"),
 }
+LIGHT = ("data",)  # those that run without torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given and given[0] in PROGRAMS:
-            return _in_trainer(PROGRAMS[given[0]][0], given[1:])
+            run = local.program if given[0] in LIGHT else _in_trainer
+            return run(PROGRAMS[given[0]][0], given[1:])
         options = _parser().parse_args(given)
         code: int = options.run(options)
     except UserError as error:
@@ -54,13 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="on this machine (kubectl apply trains in a cluster)",
     )
-    train.add_argument(
-        "--volumes",
-        type=Path,
-        default=Path("volumes"),
-        metavar="DIR",
-        help="pvc://claim/path is DIR/claim/path; default: ./volumes",
-    )
+    _volumes(train)
     train.add_argument(
         "--again", action="store_true", help="train anew, also what was trained before"
     )
@@ -71,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         "validate", help="check PolicyTrainings as the API server would, without one"
     )
     _files(validate)
+    validate.add_argument(
+        "--data", action="store_true", help="read their data as well, as the training would"
+    )
+    _volumes(validate)
     validate.set_defaults(run=_validate)
 
     for name, (_, told) in PROGRAMS.items():
@@ -120,6 +119,16 @@ def _files(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _volumes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--volumes",
+        type=Path,
+        default=Path("volumes"),
+        metavar="DIR",
+        help="pvc://claim/path is DIR/claim/path; default: ./volumes",
+    )
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -135,22 +144,24 @@ def _train(options: argparse.Namespace) -> int:
     )
 
 
-def _in_trainer(module: str, arguments: Sequence[str]) -> int:
-    """Run a program of the trainer, which has the libraries for it."""
-    local.check_trainer()
-    command = [sys.executable, "-m", f"policy_trainer.{module}", *arguments]
-    return subprocess.run(command, env=local.environment(), check=False).returncode
-
-
 def _validate(options: argparse.Namespace) -> int:
-    for manifest in manifests.read(options.files):
+    found = manifests.read(options.files)
+    for manifest in found:
         _say(f"PolicyTraining {manifest.name} is valid")
-    return 0
+    if not options.data:
+        return 0
+    return local.validate_data(found, local.Place(options.volumes.resolve()), _say)
 
 
 def _show(options: argparse.Namespace) -> int:
     _say(artifacts.describe(options.folder))
     return 0
+
+
+def _in_trainer(module: str, arguments: Sequence[str]) -> int:
+    """Run a program of the trainer that needs its libraries."""
+    local.check_trainer()
+    return local.program(module, arguments)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -8,6 +8,14 @@ from policyctl import main as cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+# What is prepared of the data that was made, as in the examples' data jobs.
+PREPARED = {
+    "flowlens": [
+        ("SFT", "decisions.jsonl", ["--train", "90"]),
+        ("DPO", "labeled_decisions.jsonl", ["--train", "70", "--validation", "30"]),
+    ]
+}
+
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(900)]
 
 
@@ -33,12 +41,15 @@ pytestmark = [pytest.mark.trainer, pytest.mark.timeout(900)]
 def test_an_example_runs_whole_on_a_laptop(tmp_path, monkeypatch, example, count, versions):
     monkeypatch.chdir(tmp_path)
     output = tmp_path / "volumes" / "artifacts" / "data" / example
-    synthesize.main([example, "--count", str(count), "--output", str(output)])
+    synthesize.make(example, output, count)
+    for recipe, file, percents in PREPARED.get(example, ()):
+        wanted = ["--output", str(output / recipe.lower()), "--test", "0", *percents]
+        assert cli.main(["data", "prepare", recipe, str(output / file), *wanted]) == 0
     assert cli.main(["train", str(EXAMPLES / example / "laptop"), "--local"]) == 0
     store = tmp_path / "volumes" / "artifacts" / "policies"
     found = {p.name: len(list(p.glob("*/policy.json"))) for p in store.iterdir()}
     assert found == versions
     if example == "agent-selection":  # another team begins with what this one exported
         theirs = output.with_name("agent-selection-new-team")
-        synthesize.main([example, "--count", str(count), "--seed", "7", "--output", str(theirs)])
+        synthesize.make(example, theirs, count, seed=7)
         assert cli.main(["train", str(EXAMPLES / example / "transfer"), "--local"]) == 0

@@ -18,14 +18,14 @@ def rows(folder, name):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    synthesize.main(["review-forge", "--count", "600", "--seed", "1", "--output", str(folder)])
+    synthesize.make("review-forge", folder, 600, 1)
     return folder
 
 
 def test_the_same_seed_makes_the_same_bytes_and_another_does_not(made, tmp_path):
-    for seed, same in (("1", True), ("2", False)):
-        again = tmp_path / seed
-        synthesize.main(["review-forge", "--count", "600", "--seed", seed, "--output", str(again)])
+    for seed, same in ((1, True), (2, False)):
+        again = tmp_path / str(seed)
+        synthesize.make("review-forge", again, 600, seed)
         for name in FILES:
             assert ((made / name).read_bytes() == (again / name).read_bytes()) is same
 
@@ -33,9 +33,9 @@ def test_the_same_seed_makes_the_same_bytes_and_another_does_not(made, tmp_path)
 @pytest.mark.parametrize("example", sorted(synthesize.EXAMPLES))
 def test_every_example_has_data_that_its_seed_decides(example, tmp_path):
     made = []
-    for folder, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         output = tmp_path / folder
-        synthesize.main([example, "--count", "60", "--seed", seed, "--output", str(output)])
+        synthesize.make(example, output, 60, seed)
         made.append({file.name: file.read_bytes() for file in output.iterdir()})
     assert made[0] == made[1]
     assert all(made[0][name] != made[2][name] for name in made[0])

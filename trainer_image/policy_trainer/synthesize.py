@@ -1,12 +1,11 @@
-"""Make the data of an example from a seed: `python -m policy_trainer.synthesize review-forge …`.
+"""Make the data of an example from a seed: `policyctl data synthesize review-forge …`.
 
 The same arguments make the same bytes.
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from policy_trainer.synthetic import (
     agent_selection,
@@ -25,19 +24,21 @@ EXAMPLES = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Read the command line and write the files."""
-    parser = argparse.ArgumentParser(
-        prog="policyctl synthesize", description="Make the data of an example from a seed."
-    )
-    parser.add_argument("example", choices=sorted(EXAMPLES))
-    parser.add_argument("--count", type=int, default=1200, help="rows to learn from")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
-    given = parser.parse_args(arguments)
-    given.output.mkdir(parents=True, exist_ok=True)
-    EXAMPLES[given.example](given.count, given.seed, given.output)
+def make(example: str, output: Path, count: int = 1200, seed: int = 42) -> None:
+    """Write an example's files to a folder, with `count` rows to learn from."""
+    output.mkdir(parents=True, exist_ok=True)
+    EXAMPLES[example](count, seed, output)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def add_to(commands: Any) -> None:
+    """Add the command to a program's parser (argparse's subparsers)."""
+    command = commands.add_parser("synthesize", help="make the data of an example from a seed")
+    command.add_argument("example", choices=sorted(EXAMPLES))
+    command.add_argument("--count", type=int, default=1200, help="rows to learn from")
+    command.add_argument("--seed", type=int, default=42)
+    command.add_argument("--output", type=Path, required=True, help="folder to write to")
+    command.set_defaults(run=_run)
+
+
+def _run(given: argparse.Namespace) -> None:
+    make(given.example, given.output, given.count, given.seed)

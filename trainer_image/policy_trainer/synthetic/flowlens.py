@@ -1,14 +1,14 @@
 """Decisions about operations: what was seen, what was decided, and whether people called it good.
 
 A decision names an action, how sure it is, and whether it may be done without asking. It may when
-the action can be taken back and the trouble is not severe. `labelled.jsonl` and
-`labelled-test.jsonl` have for each situation a good and a bad answer; `sft.jsonl` and
-`sft-test.jsonl` the answers that operators gave, of which some approve what they should not.
+the action can be taken back and the trouble is not severe. As logged, `{input, output, label}`:
+`labeled_decisions.jsonl` has for each situation a good and a bad answer, `decisions.jsonl` the
+answers that operators gave, without a label, of which some approve what they should not.
 """
 
-import json
 import random
 from pathlib import Path
+from typing import Any
 
 from policy_trainer.synthetic import rows
 
@@ -23,49 +23,54 @@ TROUBLES = {
 }
 SEVERITIES = ("low", "medium", "severe")
 SERVICES = ("cart", "search", "billing", "login", "media")
+WHY = {True: "can be taken back", False: "a person should look"}
 WRONG = 0.12  # share of the operators' answers that approve, or ask, when they should not
 
 
 def make(count: int, seed: int, output: Path) -> None:
-    """Write the four files: `count` answers and half as many pairs to learn from."""
+    """Write both files: about `count` answers to learn from, and half as many labelled pairs."""
     chance = random.Random(seed)  # noqa: S311 - data, not secrets
-    for name, share in (("sft", 1.0), ("sft-test", 0.1)):
-        made = (_answered(chance) for _ in range(round(count * share)))
-        rows.write(output / f"{name}.jsonl", made)
-    for name, share in (("labelled", 0.5), ("labelled-test", 0.2)):
-        pairs = (row for _ in range(round(count * share)) for row in _labelled(chance))
-        rows.write(output / f"{name}.jsonl", pairs)
+    answered = (_answered(number, chance) for number in range(round(1.1 * count)))
+    rows.write(output / "decisions.jsonl", answered)
+    pairs = (row for number in range(round(0.7 * count)) for row in _labelled(number, chance))
+    rows.write(output / "labeled_decisions.jsonl", pairs)
 
 
-def _situation(chance: random.Random) -> tuple[str, str, bool]:
-    """Return a prompt, the action that helps, and whether it may be done without asking."""
+def _situation(number: int, chance: random.Random) -> tuple[dict[str, Any], str, bool]:
+    """Return an input, the action that helps, and whether it may be done without asking."""
     trouble, severity = chance.choice(tuple(TROUBLES)), chance.choice(SEVERITIES)
     action, reversible = TROUBLES[trouble]
-    prompt = (
-        f"service {chance.choice(SERVICES)}, cpu {chance.randint(10, 99)} %, "
-        f"errors {chance.randint(0, 40)}/min; anomaly: {trouble}, {severity}"
-    )
-    return prompt, action, reversible and severity != "severe"
+    seen = {
+        "snapshot_id": f"snap-{number:04d}",
+        "anomalies": [trouble],
+        "analysis": {
+            "service": chance.choice(SERVICES),
+            "severity": severity,
+            "cpu_percent": chance.randint(10, 99),
+            "errors_per_minute": chance.randint(0, 40),
+        },
+    }
+    return seen, action, reversible and severity != "severe"
 
 
-def _text(action: str, *, approved: bool, chance: random.Random) -> str:
+def _output(action: str, *, approved: bool, chance: random.Random) -> dict[str, Any]:
     sure = chance.randint(80, 99) if approved else chance.randint(40, 79)
-    decided = {"action": action, "confidence": sure / 100, "auto_approved": approved}
-    return json.dumps(decided)
+    decided = {"type": action, "confidence": sure / 100, "auto_approved": approved}
+    return {"actions": [{"id": "0", **decided, "reasoning": WHY[approved]}]}
 
 
-def _answered(chance: random.Random) -> dict[str, str]:
-    prompt, action, safe = _situation(chance)
+def _answered(number: int, chance: random.Random) -> dict[str, Any]:
+    seen, action, safe = _situation(number, chance)
     approved = safe != (chance.random() < WRONG)
-    return {"prompt": prompt, "completion": _text(action, approved=approved, chance=chance)}
+    return {"input": seen, "output": _output(action, approved=approved, chance=chance)}
 
 
-def _labelled(chance: random.Random) -> list[dict[str, str]]:
-    prompt, action, safe = _situation(chance)
+def _labelled(number: int, chance: random.Random) -> list[dict[str, Any]]:
+    seen, action, safe = _situation(number, chance)
     return [
         {
-            "prompt": prompt,
-            "completion": _text(action, approved=approved, chance=chance),
+            "input": seen,
+            "output": _output(action, approved=approved, chance=chance),
             "label": "good" if approved == safe else "bad",
         }
         for approved in (True, False)
