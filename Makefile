@@ -74,6 +74,7 @@ bench: setup tools ## Measure latency, throughput and memory side by side with a
 bench-training: setup trainer-env ## Measure recipes beside the libraries' plain scripts.
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/recipes.py
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python -W ignore benchmarks/offline.py
+	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/prepare.py
 
 .PHONY: clean
 clean: ## Remove the local cluster and everything that the demo installed; keep the cache.
