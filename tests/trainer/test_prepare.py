@@ -461,6 +461,16 @@ def test_packed_files_tables_and_several_inputs_are_read_as_one(tmp_path):
     assert [entry["rows"] for entry in found["inputs"]] == [2, 2]
 
 
+def test_long_cells_of_tables_are_dropped_and_other_cells_have_no_length(tmp_path):
+    made = [{"y": n % 2, "prompt": [None, 7, ["x"]][n % 3], "note": "n" * n} for n in range(30)]
+    wanted = ["--set", "label=y", "--longest", "20", "--output", str(tmp_path / "out")]
+    file = write(tmp_path / "a.jsonl", made)
+    assert tools.main(["prepare", "Classifier", file, *wanted, "--test", "0", "--train", "90"]) == 0
+    (dropped,) = report(tmp_path / "out")["dropped"]
+    assert (dropped["reason"], dropped["rows"]) == ("note: bad value", 9)
+    assert report(tmp_path / "out")["kept"] == 21
+
+
 def test_a_part_without_rows_is_told(tmp_path):
     file = write(tmp_path / "a.jsonl", [answer(n, prompt="one") for n in range(9)])
     assert prepare("SFT", file, output=tmp_path / "out", train=98, validation=1, test=1) == 0

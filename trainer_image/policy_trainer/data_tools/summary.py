@@ -135,8 +135,14 @@ def lengths(row: Row) -> Iterator[tuple[str, int]]:
     for name, value in row.items():
         if isinstance(value, str) and name != "label":
             yield name, len(value)
-        elif name == "prompt":
+        elif _is_chat(value):
             yield name, sum(len(message["content"]) for message in value)
+
+
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(message, dict) and isinstance(message.get("content"), str) for message in value
+    )
 
 
 def _count(counts: Counter[str], name: str) -> None:
