@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -80,8 +80,7 @@ def train(
     check_trainer()
     kept = [m.name for m in manifests if m.spec.on_unmet is OnUnmet.KEEP]
     for manifest in ordered(manifests):
-        uid = _uid(manifest, again=again)
-        run = config(manifest, place, uid, kept)
+        run = config(manifest, place, kept, again=again)
         code = _train_one(manifest, run, place, verbose=verbose, say=say)
         if code:
             return code
@@ -158,14 +157,16 @@ def _trainings(manifest: Manifest) -> set[str]:
     return {training.name for training in named if training is not None}
 
 
-def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = ()) -> RunConfig:
+def config(
+    manifest: Manifest, place: Place, kept: Collection[str] = (), *, again: bool = False
+) -> RunConfig:
     """Return what the trainer reads; as many processes as the pods would have, on this machine.
 
     Args:
         manifest: What to train.
         place: Where volumes are.
-        uid: Of this training.
         kept: Names of trainings whose result may be used although it was not accepted.
+        again: It is a training of its own, also if it was run before.
 
     Raises:
         UserError: what it starts from is not there.
@@ -177,6 +178,7 @@ def config(manifest: Manifest, place: Place, uid: str, kept: Collection[str] = (
         role: _found(store, spec.artifact.uri, reference, kept)
         for role, reference in needs(spec).items()
     }
+    uid = secrets.token_hex(16) if again else _uid(manifest, found.values())
     return _resolved(manifest, place, uid, found.pop(BASE, None), found)
 
 
@@ -263,12 +265,12 @@ def _train_one(manifest: Manifest, run: RunConfig, place: Place, *, verbose: boo
     return _told(manifest, artifacts.load(made), made, say)
 
 
-def _uid(manifest: Manifest, *, again: bool) -> str:
-    """Return the same uid for the same manifest, so that a stopped run is found; or a new one."""
+def _uid(manifest: Manifest, needed: Iterable[BaseArtifact]) -> str:
+    """Return the same uid for the same manifest on the same versions: a stopped run is found."""
     spec = json.dumps(manifest.spec.to_wire(), sort_keys=True)
-    known = f"{manifest.namespace}/{manifest.name}\n{spec}"
-    whole = hashlib.sha256(known.encode()).hexdigest()[:32]
-    return secrets.token_hex(16) if again else whole
+    versions = [artifact.sha256 for artifact in needed]
+    known = "\n".join([f"{manifest.namespace}/{manifest.name}", spec, *versions])
+    return hashlib.sha256(known.encode()).hexdigest()[:32]
 
 
 def _told(manifest: Manifest, made: PolicyManifest, folder: Path, say: Say) -> int:

@@ -90,6 +90,12 @@ def test_a_chain_runs_in_its_order(here, capsys):
     made = here / "volumes" / "artifacts" / "policies" / "plans" / "2" / "policy.json"
     assert json.loads(made.read_bytes())["parent"]["version"] == 1
 
+    assert cli.main(["train", write(here, second, first), "--local"]) == 0
+    assert "second: plans version 2" in capsys.readouterr().out  # nothing has changed
+    assert cli.main(["train", write(here, first), "--local", "--again"]) == 0
+    assert cli.main(["train", write(here, second, first), "--local"]) == 0
+    assert "second: plans version 4" in capsys.readouterr().out  # its base has
+
 
 def test_a_stop_is_a_checkpoint_from_which_the_same_command_goes_on(here):
     agents.write(here / "decisions.jsonl", 200, seed=1)

@@ -52,7 +52,7 @@ def test_pods_become_processes_of_this_machine(tmp_path):
             compute={"nodes": 2, "processesPerNode": 2},
         ),
     )
-    run = local.config(found, local.Place(tmp_path), "uid")
+    run = local.config(found, local.Place(tmp_path))
     assert (run.compute.nodes, run.compute.processes_per_node) == (1, 4)
     assert run.store.path == str(tmp_path / "artifacts" / "policies")
 
@@ -60,4 +60,4 @@ def test_pods_become_processes_of_this_machine(tmp_path):
 def test_a_base_that_is_not_there_is_named(tmp_path):
     (found,) = read(tmp_path, cql("c", "before"))
     with pytest.raises(UserError, match=r"PolicyTraining before has made nothing in .*: train it"):
-        local.config(found, local.Place(tmp_path), "uid")
+        local.config(found, local.Place(tmp_path))

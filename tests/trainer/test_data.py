@@ -102,7 +102,7 @@ def any_row(row, _place):
 
 
 def lines(count):
-    return "".join(json.dumps({"prompt": f"p{n}"}) + "\n" for n in range(count)).encode()
+    return "".join(json.dumps({"plan": f"p{n}"}) + "\n" for n in range(count)).encode()
 
 
 def test_a_split_holds_rows_out_by_their_content_and_the_seed(tmp_path):
@@ -122,9 +122,41 @@ def test_a_split_holds_rows_out_by_their_content_and_the_seed(tmp_path):
 def test_equal_rows_are_never_in_two_parts(tmp_path):
     split = {"train": 50, "validation": 50}
     loaded = data.load_all(run(tmp_path, lines(50) * 4, split=split), any_row)
-    parts = [{row["prompt"] for row in loaded[name].rows} for name in ("train", "validation")]
+    parts = [{row["plan"] for row in loaded[name].rows} for name in ("train", "validation")]
     assert not parts[0] & parts[1]
     assert len(parts[0] | parts[1]) == 50
+
+
+@pytest.mark.parametrize(
+    ("recipe", "block", "rows", "shared"),
+    [
+        (
+            "DPO",
+            "dpo",
+            [{"prompt": f"p{n % 40}", "chosen": f"a{n}", "rejected": "b"} for n in range(200)],
+            lambda row: row["prompt"],
+        ),
+        (
+            "CQL",
+            "cql",
+            [
+                {"state": {"n": n // 4}, "action": "a", "reward": n, "done": n % 4 == 3}
+                for n in range(200)
+            ],
+            lambda row: row["state"]["n"],
+        ),
+    ],
+)
+def test_rows_of_one_prompt_or_episode_are_never_in_two_parts(
+    tmp_path, recipe, block, rows, shared
+):
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    made = run(tmp_path, content, split={"train": 50, "validation": 50})
+    found = config(tmp_path, "uid", recipe=recipe, sft=None, **{block: {}})
+    loaded = data.load_all(found.model_copy(update={"data": made.data}), any_row)
+    parts = [{shared(row) for row in loaded[name].rows} for name in ("train", "validation")]
+    assert min(map(len, parts)) > 10
+    assert not parts[0] & parts[1]
 
 
 def test_a_part_that_is_an_input_as_well_is_refused(tmp_path):

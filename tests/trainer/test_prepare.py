@@ -13,6 +13,7 @@ from policy_api.run import RunInput
 from policy_trainer import data, storage, synthesize
 from policy_trainer.data_tools import __main__ as tools
 from policy_trainer.data_tools.report import told
+from policy_trainer.parts import ROW, Groups, canonical
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 PARTS = data.PARTS
@@ -173,7 +174,7 @@ def test_parts_are_those_that_a_training_makes_of_an_input_with_a_split(tmp_path
     split = {"train": 80, "validation": 10, "test": 10}
     source = RunInput(name="train", uri=file, path=file, split=split)
     for name in PARTS:
-        there = [row for row in made if data.part(source, row, 7) == name]
+        there = [row for row in made if data.part(source, row, Groups(ROW), 7) == name]
         assert there == rows(tmp_path / "out", name)
 
 
@@ -270,8 +271,8 @@ def test_chats_stay_chats_and_one_question_is_in_one_part(tmp_path):
     made = [chat(f"q{n % 30}", f"a{n}") for n in range(90)] + [chat("q", "a" * 50)]
     file = write(tmp_path / "a.jsonl", [{**row, "more": 1} for row in made])
     assert prepare("SFT", file, output=tmp_path / "out", longest=40) == 0
-    kept = [data.canonical(row) for row in every(tmp_path / "out")]
-    assert sorted(kept) == sorted(map(data.canonical, made[:-1]))
+    kept = [canonical(row) for row in every(tmp_path / "out")]
+    assert sorted(kept) == sorted(map(canonical, made[:-1]))
     asked = [{r["messages"][0]["content"] for r in rows(tmp_path / "out", n)} for n in PARTS]
     assert sum(map(len, asked)) == 30
     files = map(str, (tmp_path / "out").glob("*.jsonl"))

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from policy_api.artifact import ManifestData
 from policy_api.run import RunConfig, RunFile, RunInput
 
-from policy_trainer import storage
+from policy_trainer import parts, storage
 from policy_trainer.errors import DataInvalidError
 
 Row = dict[str, Any]
@@ -39,8 +39,6 @@ class Place:
             f"{where} field {field}" if field else where,
         )
 
-
-_encode = json.JSONEncoder(sort_keys=True).encode  # made once: json.dumps makes one a call
 
 # Takes a row as it was read, returns what training needs of it, or raises place.error(…).
 Check = Callable[[Row, Place], Row]
@@ -153,7 +151,7 @@ def load_all(run: RunConfig, check: Check, names: Sequence[str] = PARTS) -> dict
         if source.name not in names:
             continue
         whole = load(source, check)
-        for name, part in _parts(source, whole, run.seed).items():
+        for name, part in _parts(source, whole, run).items():
             if name in loaded:
                 raise DataInvalidError(
                     f"data[{source.name}].split makes {name!r}, which is an input as well: "
@@ -165,46 +163,28 @@ def load_all(run: RunConfig, check: Check, names: Sequence[str] = PARTS) -> dict
     return loaded
 
 
-def _parts(source: RunInput, whole: Data, seed: int) -> dict[str, Data]:
+def _parts(source: RunInput, whole: Data, run: RunConfig) -> dict[str, Data]:
     if source.split is None:
         return {source.name: whole}
     wanted = [source.name, *(name for name in PARTS[1:] if getattr(source.split, name))]
     rows: dict[str, list[Row]] = {name: [] for name in wanted}
+    groups = parts.Groups(parts.together(run.recipe))
     for row in whole.rows:
-        rows[part(source, row, seed)].append(row)
+        rows[part(source, row, groups, run.seed)].append(row)
     return {
         name: Data(kept, whole.used.model_copy(update={"name": name, "rows": len(kept)}))
         for name, kept in rows.items()
     }
 
 
-def part(source: RunInput, row: Row, seed: int) -> str:
+def part(source: RunInput, row: Row, groups: parts.Groups, seed: int) -> str:
     """Return the input that a row of an input goes into: another one where that has a `split`."""
     if source.split is None:
         return source.name
-    name = part_of(draw(canonical(row), seed), source.split.train, source.split.validation)
+    groups.see(row, source.uri)
+    drawn = parts.draw(groups.of(row, parts.canonical(row)), seed)
+    name = parts.part_of(drawn, source.split.train, source.split.validation)
     return source.name if name == "train" else name
-
-
-def canonical(content: Any) -> str:
-    """Return JSON that is the same for the same content."""
-    return _encode(content)
-
-
-def draw(content: str, seed: int) -> int:
-    """Return a number below 2**64 that depends on the seed and on a text, and looks random.
-
-    It says a row's part by its content, so that equal rows are never in two parts.
-    """
-    return int.from_bytes(hashlib.sha256(b"%d " % seed + content.encode()).digest()[:8], "big")
-
-
-def part_of(drawn: int, train: int, validation: int) -> str:
-    """Return the part of what was drawn, with these percents of the first two parts."""
-    share = drawn % 100
-    if share < train:
-        return "train"
-    return "validation" if share < train + validation else "test"
 
 
 def read(source: RunInput, file: BinaryIO) -> Iterator[tuple[Place, Row | DataInvalidError]]:

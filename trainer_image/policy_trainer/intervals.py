@@ -92,7 +92,7 @@ class Intervals:
         return Metric(
             name=name,
             value=short(found),
-            low=short(max(0.0, centre - reach)),
+            low=short(max(0.0, round(centre - reach, 12))),  # 0 where nothing was found
             high=short(min(1.0, centre + reach)),
             confidence=None if level == criteria.CONFIDENCE else level,
         )

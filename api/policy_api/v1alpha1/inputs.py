@@ -145,7 +145,11 @@ class Adapter(ApiModel):
 
 
 class Split(ApiModel):
-    """Parts of one input, in percent; a row's part depends on the seed and its content alone."""
+    """Parts of one input, in percent.
+
+    A row's part depends on the seed and on what it shares with others: rows of one prompt, plan or
+    episode stay together.
+    """
 
     model_config = rules(
         rule(

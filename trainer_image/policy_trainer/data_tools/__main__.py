@@ -14,9 +14,9 @@ from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.recipes.common import Recipe
 from pydantic import ValidationError
 
-from policy_trainer import checks, synthesize
+from policy_trainer import checks, parts, synthesize
 from policy_trainer.data import PARTS
-from policy_trainer.data_tools import catalog, grouping, report, sources
+from policy_trainer.data_tools import catalog, report, sources
 from policy_trainer.data_tools.output import publish, staging
 from policy_trainer.data_tools.pairing import pair
 from policy_trainer.data_tools.prepare import UNIQUE_RECIPES, Settings, prepare
@@ -165,7 +165,7 @@ def _prepare(options: argparse.Namespace) -> None:
         run=_blocks(options),
         seed=options.seed,
         percents=_percents(options),
-        by=options.by or grouping.default(recipe),
+        by=options.by or parts.together(recipe),
         keep_duplicates=duplicates == "keep",
         max_rows=options.max_rows,
         longest=options.longest,

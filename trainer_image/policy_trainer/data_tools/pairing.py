@@ -10,6 +10,7 @@ from policy_trainer.data_tools import shapes, sources
 from policy_trainer.data_tools.index import Answers
 from policy_trainer.data_tools.output import Lines, Written, publish, staging
 from policy_trainer.data_tools.shapes import LeftOutError
+from policy_trainer.parts import canonical
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ def pair(files: list[RunInput], seed: int, output: Path) -> Paired:
                 if "label" in row:
                     answers.add(row["prompt"], row["completion"], row["label"])
                 else:
-                    lines.write(data.canonical(row))
+                    lines.write(canonical(row))
         made = pairs.matched(answers.bad(), answers.prompts.good, answers.good, seed)
         for row in made:
-            lines.write(data.canonical(row))
+            lines.write(canonical(row))
         written, (prompts, both) = lines.end(), answers.prompts.totals()
         if not written.rows:
             raise pairs.none("train", prompts)

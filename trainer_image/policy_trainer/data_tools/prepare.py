@@ -24,7 +24,6 @@ from policy_api.v1alpha1.recipes.common import TEXT_RECIPES, Recipe
 from policy_trainer import checks, data
 from policy_trainer.data import PARTS, Place, Row
 from policy_trainer.data_tools import shapes, sources
-from policy_trainer.data_tools.grouping import Groups
 from policy_trainer.data_tools.index import Seen, Sizes
 from policy_trainer.data_tools.output import Lines, Written, publish, staging
 from policy_trainer.data_tools.report import Dropped
@@ -32,6 +31,7 @@ from policy_trainer.data_tools.shapes import LeftOutError
 from policy_trainer.data_tools.summary import lengths
 from policy_trainer.data_tools.whole import Whole
 from policy_trainer.errors import DataInvalidError
+from policy_trainer.parts import Groups, canonical, draw, part_of
 
 REPORT = "report.json"
 # Equal texts say nothing new; equal rows of a table or of a log can be different customers or
@@ -140,17 +140,17 @@ class _Reader:
                     self.dropped.add_error(error, place)
 
     def _kept(self, row: Row, place: Place) -> Kept:
-        self._groups.see(row, place)
+        self._groups.see(row, place.source.uri)
         made, checked = self._shape(row, place)
         by = self._settings.by
         if by in row:
             made = {**made, by: row[by]}
         self._check_length(checked, place)
-        line = data.canonical(made)
-        group = self._groups.of(checked if by in checked else made, line, place)
-        drawn = data.draw(group, self._settings.seed)
+        line = canonical(made)
+        group = sources.group_of(self._groups, checked if by in checked else made, line, place)
+        drawn = draw(group, self._settings.seed)
         if self._seen is not None:
-            own = drawn if group is line else data.draw(line, self._settings.seed)
+            own = drawn if group is line else draw(line, self._settings.seed)
             if not self._seen.add(own):
                 raise LeftOutError("equal to an earlier row")
         return Kept(line, checked, drawn)
@@ -207,7 +207,7 @@ def _write(
             if percents[name]
         }
         for number, row in enumerate(kept, start=1):
-            name = data.part_of(row.drawn, percents["train"], percents["validation"])
+            name = part_of(row.drawn, percents["train"], percents["validation"])
             parts[name].write(row.line)
             whole.add(name, row.checked, number)
         written = {name: part.end() for name, part in parts.items()}

@@ -8,6 +8,7 @@ from policy_api.run import RunInput
 from policy_trainer import data, storage
 from policy_trainer.data import Place, Row
 from policy_trainer.errors import DataInvalidError
+from policy_trainer.parts import Groups
 
 
 def named(files: Sequence[str]) -> list[RunInput]:
@@ -37,3 +38,16 @@ def rows(source: RunInput) -> Iterator[tuple[Place, Row | DataInvalidError]]:
     """
     with opened(source) as file:
         yield from data.read(source, file)
+
+
+def group_of(groups: Groups, row: Row, line: str, place: Place) -> str:
+    """Return the group of the row that was seen last.
+
+    Raises:
+        DataInvalidError: the row lacks the field that keeps rows together.
+    """
+    try:
+        return groups.of(row, line)
+    except KeyError as error:
+        message = f"field {groups.by!r} is missing: rows are kept together by it"
+        raise place.error(message, groups.by) from error

@@ -9,9 +9,9 @@ from policy_api.run import RunInput
 from policy_trainer import data
 from policy_trainer.data import PARTS, Row
 from policy_trainer.data_tools import sources
-from policy_trainer.data_tools.grouping import EPISODE, ROW, Groups
 from policy_trainer.data_tools.output import Lines, Written, publish, staging
 from policy_trainer.errors import DataInvalidError
+from policy_trainer.parts import EPISODE, ROW, Groups, canonical, draw, part_of
 
 
 def split(
@@ -41,10 +41,10 @@ def split(
             for place, found in sources.rows(file):
                 row = data.readable(found)
                 groups = groups or Groups(by or _together(row))
-                groups.see(row, place)
-                line = data.canonical(row)
-                drawn = data.draw(groups.of(row, line, place), seed)
-                name = data.part_of(drawn, percents["train"], percents["validation"])
+                groups.see(row, file.uri)
+                line = canonical(row)
+                drawn = draw(sources.group_of(groups, row, line, place), seed)
+                name = part_of(drawn, percents["train"], percents["validation"])
                 parts[name].write(line)
         written = [part.end() for part in parts.values()]
         if not sum(part.rows for part in written):

@@ -13,6 +13,7 @@ from policy_trainer import checks, data
 from policy_trainer.data_tools import sources
 from policy_trainer.data_tools.whole import Whole
 from policy_trainer.errors import DataInvalidError
+from policy_trainer.parts import Groups, together
 
 SHOWN = 10  # faults that are told one by one
 
@@ -52,6 +53,7 @@ def _check(run: RecipeBlocks, source: RunInput, seed: int, whole: Whole, faults:
     if source.sha256 is not None:
         _check_sum(source)
     check, rows = checks.of(run), 0
+    groups = Groups(together(run.recipe))
     for place, found in islice(sources.rows(source), source.max_rows):
         rows += 1
         try:
@@ -59,7 +61,7 @@ def _check(run: RecipeBlocks, source: RunInput, seed: int, whole: Whole, faults:
         except DataInvalidError as error:
             faults.add(error)
             continue
-        whole.add(data.part(source, row, seed), row, place.number)
+        whole.add(data.part(source, row, groups, seed), row, place.number)
     if not rows:
         raise data.empty(source)
 
