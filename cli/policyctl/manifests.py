@@ -1,6 +1,5 @@
 """Read PolicyTrainings from files, and check them as the API server would, without one."""
 
-import difflib
 import json
 import re
 import sys
@@ -11,6 +10,7 @@ from typing import Any, get_args
 
 import yaml
 from policy_api.base import ApiModel
+from policy_api.nearest import hint
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -129,9 +129,8 @@ def _sentence(fault: ErrorDetails) -> str:
         field += f"[{part}]" if isinstance(part, int) else f".{part}"
     if fault["type"] != "extra_forbidden":
         return f"{field}: {fault['msg']}"
-    near = difflib.get_close_matches(str(fault["loc"][-1]), _fields(fault["loc"][:-1]), n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
-    return f"{field}: there is no such field{hint}"
+    near = hint(str(fault["loc"][-1]), _fields(fault["loc"][:-1]))
+    return f"{field}: there is no such field{near}"
 
 
 def _fields(place: tuple[int | str, ...]) -> list[str]:

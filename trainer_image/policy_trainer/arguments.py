@@ -1,9 +1,9 @@
 """The config of a TRL trainer, from what the manifest says; checked before anything is trained."""
 
-import difflib
 import typing
 from typing import Any
 
+from policy_api.nearest import hint
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.blocks import block_of
 from policy_api.v1alpha1.recipes.common import TextCommon
@@ -110,9 +110,8 @@ def check_args(config_class: type[Any], args: dict[str, Any], name: str) -> dict
         if key in ELSEWHERE:
             raise ConfigInvalidError(f"set {ELSEWHERE[key]} instead of args.{key}", field)
         if key not in types:
-            near = difflib.get_close_matches(key, types, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            raise ConfigInvalidError(f"{config_class.__name__} has no field {key!r}{hint}", field)
+            message = f"{config_class.__name__} has no field {key!r}{hint(key, types)}"
+            raise ConfigInvalidError(message, field)
         try:
             TypeAdapter(types[key], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:

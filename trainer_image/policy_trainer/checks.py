@@ -1,10 +1,10 @@
 """What a row must be for each recipe: one set of rules, for training and for `policyctl data`."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from policy_api.nearest import hint
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks, block_of, field_of
 from policy_api.v1alpha1.recipes.classifier import Classifier
 from policy_api.v1alpha1.recipes.common import Recipe
@@ -131,9 +131,7 @@ def _action(row: Row, place: Place) -> str:
 
 def unknown(action: str, known: Sequence[str]) -> str:
     """Say that an action may not be taken, and which one is near."""
-    near = difflib.get_close_matches(action, known, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
-    return f"action {action!r} is not one of {', '.join(known)}{hint}"
+    return f"action {action!r} is not one of {', '.join(known)}{hint(action, known)}"
 
 
 def choices(taken: set[str], declared: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ XGBoost or logistic regression, then isotonic regression on rows kept for it. A 
 be looked at can be forbidden, and one that alone says the class is refused.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from policy_api.artifact import Kind
 from policy_api.base import Metric
+from policy_api.nearest import hint
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.classifier import Calibration, Classifier, XGBoost
 
@@ -93,10 +93,9 @@ def _check_forbidden(block: Classifier, first: Row) -> None:
     """A name that is in no row protects nothing: more likely it is misspelt."""
     for number, name in enumerate(block.forbidden):
         if name not in first:
-            near = difflib.get_close_matches(name, first, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
             raise ConfigInvalidError(
-                f"the data has no column {name!r}{hint}", field=f"classifier.forbidden[{number}]"
+                f"the data has no column {name!r}{hint(name, first)}",
+                field=f"classifier.forbidden[{number}]",
             )
 
 
