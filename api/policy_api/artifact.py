@@ -82,7 +82,7 @@ class ParentArtifact(ApiModel):
 class NamedArtifact(ParentArtifact):
     """A version that took part in a role."""
 
-    name: str = Field(description="Its role: `reward` or `version:<N>`.")
+    name: str = Field(description="Its role: `reward`, `judge` or `version:<N>`.")
 
 
 class PolicyManifest(ApiModel):

@@ -95,6 +95,9 @@ CONFIGMAP_ROOT: Final = "/var/lib/policyops/configmap"
 TERMINATION_LOG: Final = "/dev/termination-log"
 TERMINATION_LIMIT: Final = 4096  # bytes; the kubelet cuts a longer message
 
+# Environment variable of a trainer with the API key of its judge's endpoint.
+JUDGE_KEY_VARIABLE: Final = "POLICYOPS_JUDGE_KEY"
+
 # The role under which a request reached a server; the HTTPRoute sets it for each backend.
 ROLE_HEADER: Final = "x-policyops-role"
 ROLE_STABLE: Final = "stable"

@@ -1,13 +1,14 @@
 """The versions that a training needs: what it starts from, and what takes part in it. Pure.
 
-Each has a role: `base`, a name of spec.referenceModels, or `version:<N>` of a criterion that judges
-`against` it.
+Each has a role: `base`, a name of spec.referenceModels, `judge`, or `version:<N>` of a criterion
+that judges `against` it.
 """
 
 from policy_api.v1alpha1.inputs import Reference, VersionRef
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 
 BASE = "base"  # the role of what training starts from
+JUDGE = "judge"  # of the model that judges answers
 
 
 def needs(spec: PolicyTrainingSpec) -> dict[str, Reference]:
@@ -22,6 +23,8 @@ def needs(spec: PolicyTrainingSpec) -> dict[str, Reference]:
         reference: Reference | None = getattr(models, role)
         if reference is not None:
             made[role] = reference
+    if spec.judge is not None and spec.judge.training is not None:
+        made[JUDGE] = Reference(training=spec.judge.training)
     for criterion in spec.exit_criteria:
         if criterion.against.startswith("version:"):
             number = int(criterion.against.removeprefix("version:"))

@@ -55,6 +55,7 @@ def resolve(
             onnx=_file(start, path_of),
         ),
         references=tuple(RunReference(name=n, artifact=a) for n, a in references.items()),
+        judge=spec.judge,
         adapter=spec.adapter,
         data=tuple(
             RunInput(

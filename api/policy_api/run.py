@@ -4,6 +4,7 @@ from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel
 from policy_api.v1alpha1.inputs import Adapter, Scratch, Split
+from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.training import (
@@ -39,7 +40,7 @@ class BaseArtifact(ApiModel):
 class RunReference(ApiModel):
     """Another version's artifact that takes part, in a role."""
 
-    name: str = Field(description="`reward` or `version:<N>`.")
+    name: str = Field(description="`reward`, `judge` or `version:<N>`.")
     artifact: BaseArtifact = Field(description="Where it is.")
 
 
@@ -93,6 +94,7 @@ class RunConfig(RecipeBlocks):
     references: tuple[RunReference, ...] = Field(
         default=(), description="Other versions' artifacts that take part."
     )
+    judge: Judge | None = Field(default=None, description="What judges answers; no key is in it.")
     adapter: Adapter | None = Field(default=None, description="Train an adapter.")
     data: tuple[RunInput, ...] = Field(min_length=1, description="Named inputs.")
     exit_criteria: tuple[ExitCriterion, ...] = Field(default=(), description="Exit criteria.")

@@ -27,9 +27,10 @@ def _names(kind: str, obj: Obj) -> Iterator[tuple[str, str]]:
 def _needs(spec: Obj) -> Iterator[tuple[str, str]]:
     """Name the trainings, and the policies whose versions, a training needs."""
     policy = spec.get("policy", "")
-    base = spec.get("base") or {}
-    if ref := base.get("training"):
-        yield TRAINING, ref["name"]
+    base, judge = spec.get("base") or {}, spec.get("judge") or {}
+    for part in (base, judge):
+        if ref := part.get("training"):
+            yield TRAINING, ref["name"]
     if "version" in base or any(
         c.get("against", "").startswith("version:") for c in spec.get("exitCriteria") or ()
     ):

@@ -16,6 +16,20 @@ def grpo(*rewards: Obj, **fields: Any) -> Obj:
     return {"recipe": "GRPO", "sft": None, "grpo": {"rewards": list(rewards or [REWARD]), **fields}}
 
 
+CLEAR: Obj = {"name": "clear", "description": "It is easy to read."}
+
+
+def judged(by: str = "clear", **judge: Any) -> Obj:
+    """Fields of a training with recipe GRPO whose reward is a judge's rating."""
+    who: Obj = judge or {"model": "m"}
+    rewards = grpo({"name": "rating", "weight": 1, "judge": by})
+    return {**rewards, "judge": {"criteria": [CLEAR], **who}}
+
+
+def endpoint(**fields: Any) -> Obj:
+    return judged(endpoint={"url": "https://api.example.com/v1", "model": "m", **fields})
+
+
 def alert(**fields: Any) -> Obj:
     return {"alerts": [{"name": "A", **fields}]}
 
@@ -163,6 +177,50 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
         grpo({"name": "preferred", "weight": 1, "model": "reward"}),
         "a reward with model needs referenceModels.reward",
     ),
+    (
+        grpo({"name": "rating", "weight": 1, "judge": "clear"}),
+        "a reward with judge needs spec.judge with a criterion of that name",
+    ),
+    (judged("brief"), "a reward with judge needs spec.judge with a criterion of that name"),
+    (
+        {
+            "recipe": "PPO",
+            "sft": None,
+            "ppo": {"rewards": [{"name": "rating", "weight": 1, "judge": "clear"}]},
+        },
+        "a reward with judge needs spec.judge with a criterion of that name",
+    ),
+    (
+        {**grpo(), "judge": {"model": "m", "criteria": [CLEAR]}},
+        "judge is for rewards of recipes GRPO and PPO: give one of them a judge",
+    ),
+    (
+        {"judge": {"model": "m", "criteria": [CLEAR]}},
+        "judge is for rewards of recipes GRPO and PPO: give one of them a judge",
+    ),
+    (
+        judged(model="m", training={"name": "t"}),
+        "spec.judge: Invalid value: set exactly one of endpoint, model, training",
+    ),
+    (judged(model=None), "spec.judge: Invalid value: set exactly one of endpoint, model, training"),
+    (judged(model="m", criteria=[]), "spec.judge.criteria in body should have at least 1 items"),
+    (
+        judged(model="m", criteria=[CLEAR, CLEAR]),
+        'spec.judge.criteria[1]: Duplicate value: {"name":"clear"}',
+    ),
+    (
+        judged(model="m", criteria=[{**CLEAR, "name": "Very-Clear"}]),
+        "spec.judge.criteria[0].name: Invalid value",
+    ),
+    (endpoint(url="http://api.example.com/v1"), "url must be https://…, or http://… of a Service"),
+    (endpoint(url="http://evil.example/x.svc"), "url must be https://…, or http://… of a Service"),
+    (endpoint(url="ftp://models.ml.svc"), "url must be https://…, or http://… of a Service"),
+    (endpoint(maxUSD=5), "maxUSD needs a price: set usdPerMillionInputTokens or"),
+    (
+        endpoint(maxUSD=0, usdPerMillionInputTokens=1),
+        "maxUSD in body should be greater than 0",
+    ),
+    (endpoint(secretRef={"name": "s"}), "spec.judge.endpoint.secretRef.key: Required value"),
     (
         {
             "recipe": "PlanPreference",
@@ -388,6 +446,10 @@ def test_long_names_and_unknown_fields_are_refused(api: Api, obj: Obj, sentence:
         ({"exitCriteria": [{"metric": "x", "min": 0}]}, "exitCriteria can't be changed"),
         ({"exitCriteria": None}, "exitCriteria can't be changed after creation"),
         ({"compute": {"nodes": 2}}, "compute can't be changed after creation"),
+        (
+            {"judge": {"model": "m", "criteria": [CLEAR]}},
+            "judge can't be changed after creation: create a new PolicyTraining",
+        ),
         ({"artifact": {"uri": "s3://elsewhere"}}, "artifact can't be changed after creation"),
     ],
 )
@@ -434,6 +496,26 @@ def test_a_good_training_gets_its_defaults(api: Api, namespace: str) -> None:
     assert spec["base"]["scratch"]["layers"] == 2
     assert "adapter" not in spec
     assert "activeDeadlineSeconds" not in spec
+
+
+@pytest.mark.parametrize(
+    "url", ["http://vllm:8000/v1", "http://vllm.ml.svc/v1", "http://127.0.0.1:8000/v1"]
+)
+def test_a_judge_in_the_cluster_needs_no_tls(api: Api, namespace: str, url: str) -> None:
+    spec = api.create(training(namespace, **endpoint(url=url)), fieldValidation="Strict")["spec"]
+    assert spec["judge"]["endpoint"]["url"] == url
+
+
+def test_every_field_of_a_judge_is_accepted(api: Api, namespace: str) -> None:
+    full = endpoint(
+        secretRef={"name": "openai", "key": "api-key"},
+        usdPerMillionInputTokens=0.15,
+        usdPerMillionOutputTokens=0.6,
+        maxUSD=5,
+    )
+    assert api.create(training(namespace, **full), fieldValidation="Strict")["spec"]["judge"]
+    other = judged(training={"name": "judge-sft"})
+    api.create(training(namespace, "other", **other), fieldValidation="Strict")
 
 
 def test_every_field_of_a_training_is_accepted(api: Api, namespace: str) -> None:

@@ -19,6 +19,7 @@ from policy_api.base import (
     rules,
 )
 from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
+from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import BLOCK_NAMES, BLOCK_RULES, RecipeBlocks
 from policy_api.v1alpha1.recipes.common import INCREMENTAL_RECIPES, TEXT_RECIPES, Recipe
 from policy_api.v1alpha1.store import EXPORT_RULES, ArtifactStore
@@ -160,6 +161,7 @@ _RUN_SHAPING = (
     *BLOCK_NAMES,
     "base",
     "referenceModels",
+    "judge",
     "adapter",
     "data",
     "exitCriteria",
@@ -224,6 +226,20 @@ class PolicyTrainingSpec(RecipeBlocks):
             )
             for block in ("grpo", "ppo")
         ),
+        *(
+            rule(
+                f"!has(self.{block}) || self.{block}.rewards.all(r, !has(r.judge) || "
+                "(has(self.judge) && self.judge.criteria.exists(c, c.name == r.judge)))",
+                "a reward with judge needs spec.judge with a criterion of that name",
+            )
+            for block in ("grpo", "ppo")
+        ),
+        rule(
+            "!has(self.judge) || (has(self.grpo) && self.grpo.rewards.exists(r, has(r.judge))) "
+            "|| (has(self.ppo) && self.ppo.rewards.exists(r, has(r.judge)))",
+            "judge is for rewards of recipes GRPO and PPO: give one of them a judge, or leave "
+            "spec.judge unset",
+        ),
         rule(f"({_TEXT}) || !has(self.adapter)", "adapter is for recipes that train a text model"),
         rule(
             "!has(self.adapter) || !has(self.adapter.quantization) || "
@@ -279,6 +295,9 @@ class PolicyTrainingSpec(RecipeBlocks):
     )
     reference_models: ReferenceModels | None = Field(
         default=None, description="Other versions' models that take part in training."
+    )
+    judge: Judge | None = Field(
+        default=None, description="A language model that judges answers (GRPO, PPO)."
     )
     adapter: Adapter | None = Field(
         default=None, description="Train an adapter; unset: train all weights."

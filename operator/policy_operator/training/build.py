@@ -12,6 +12,7 @@ from policy_api.keys import (
     EXIT_PREEMPTED,
     FIELD_MANAGER,
     GROUP_VERSION,
+    JUDGE_KEY_VARIABLE,
     LABEL_ATTEMPT,
     LABEL_MANAGED_BY,
     LABEL_POLICY,
@@ -177,7 +178,17 @@ def _env(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
     return [
         {"name": "PET_NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": rank}}},
         *({"name": k, "value": v} for k, v in plain.items()),
+        *_judge_key(training),
     ]
+
+
+def _judge_key(training: Training) -> list[Manifest]:
+    """Return the variable with the judge's API key, which run.json must not have."""
+    judge = training.spec.judge
+    if judge is None or judge.endpoint is None or judge.endpoint.secret_ref is None:
+        return []
+    key = {"secretKeyRef": judge.endpoint.secret_ref.to_wire()}
+    return [{"name": JUDGE_KEY_VARIABLE, "valueFrom": key}]
 
 
 def _resources(training: Training) -> Manifest:

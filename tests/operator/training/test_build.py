@@ -209,6 +209,41 @@ def test_resources_are_the_users_and_gpus_are_added():
     assert "resources" not in training().spec.compute.to_wire()
 
 
+JUDGE = {
+    "endpoint": {
+        "url": "https://api.example.com/v1",
+        "model": "large",
+        "secretRef": {"name": "openai", "key": "api-key"},
+    },
+    "criteria": [{"name": "clear", "description": "It is easy to read."}],
+}
+
+
+def test_the_judges_key_comes_from_its_secret_by_a_variable_alone():
+    made = training(judge=JUDGE)
+    (found,) = [
+        entry
+        for entry in container_of(build.job(made, plan(), SETTINGS))["env"]
+        if entry["name"] == "POLICYOPS_JUDGE_KEY"
+    ]
+    assert found["valueFrom"] == {"secretKeyRef": {"name": "openai", "key": "api-key"}}
+    assert "value" not in found
+    config = build.run_config(made, plan(), SETTINGS)
+    assert config.judge == made.spec.judge
+    assert "openai" not in [
+        entry["secretRef"]["name"]
+        for entry in container_of(build.job(made, plan(), SETTINGS))["envFrom"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "judge", [None, {**JUDGE, "endpoint": {"url": "http://vllm:8000/v1", "model": "m"}}]
+)
+def test_a_judge_without_a_key_needs_no_variable(judge):
+    env = container_of(build.job(training(judge=judge), plan(), SETTINGS))["env"]
+    assert "POLICYOPS_JUDGE_KEY" not in [entry["name"] for entry in env]
+
+
 def test_run_json_carries_the_whole_spec():
     made = training(
         **{

@@ -60,6 +60,12 @@ def found(spec, *objects, decided=None):
 
 REWARD = {"referenceModels": {"reward": {"training": {"name": "rm"}}}}
 THIRD = {"base": {"version": 3}}
+JUDGED = {
+    "judge": {
+        "training": {"name": "jury"},
+        "criteria": [{"name": "clear", "description": "It is easy to read."}],
+    }
+}
 SUCCEEDED = [condition("Succeeded", "True")]
 
 
@@ -82,6 +88,18 @@ SUCCEEDED = [condition("Succeeded", "True")]
                 "PolicyTraining rm, its reward model, succeeded, but its PolicyVersion forge-v2 "
                 "is gone"
             ),
+        ),
+        (
+            JUDGED,
+            "judge",
+            [],
+            Waiting("waits for PolicyTraining jury, which does not exist yet"),
+        ),
+        (
+            JUDGED,
+            "judge",
+            [other("jury", [condition("Succeeded", "False", "OutOfMemory", "too big")])],
+            Failed("PolicyTraining jury, its judge model, failed (OutOfMemory: too big)"),
         ),
         (THIRD, "base", [], Waiting("waits for PolicyVersion forge-v3, which does not exist")),
         (
@@ -129,11 +147,12 @@ def test_a_training_needs_nothing_of_others_unless_it_says_so():
 
 def test_a_training_is_woken_by_the_versions_and_trainings_that_it_names():
     relations = Relations()
-    spec = {**REWARD, **THIRD, "exitCriteria": [{"metric": "loss", "max": 0}]}
+    spec = {**REWARD, **THIRD, **JUDGED, "exitCriteria": [{"metric": "loss", "max": 0}]}
     waiting = other("waits", [])
     waiting["spec"] = training(**spec).spec.to_wire()
     relations.learn("PolicyTraining", waiting, deleted=False)
     woken = relations.concerned("PolicyVersion", version("forge", 3))
     assert "waits" in {key.name for key in woken}
-    woken = relations.concerned("PolicyTraining", other("rm", []))
-    assert {key.name for key in woken} == {"rm", "waits"}
+    for name in ("rm", "jury"):
+        woken = relations.concerned("PolicyTraining", other(name, []))
+        assert {key.name for key in woken} == {name, "waits"}

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from policy_api.base import DNS_LABEL, ApiModel, rule, rules
+from policy_api.v1alpha1.judge import CRITERION
 
 Texts = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1, max_length=32)
@@ -47,6 +48,7 @@ _REWARD_KINDS = (
     "length",
     "function",
     "model",
+    "judge",
 )
 
 
@@ -94,4 +96,13 @@ class Reward(ApiModel):
         default=None,
         json_schema_extra={"enum": ["reward"]},
         description="The reward model of referenceModels.reward; the weight multiplies its score.",
+    )
+    judge: str | None = Field(
+        default=None,
+        pattern=CRITERION,
+        max_length=40,
+        description=(
+            "A criterion of spec.judge; the weight multiplies the judge's rating, from 0 (worst) "
+            "to 1 (best)."
+        ),
     )
