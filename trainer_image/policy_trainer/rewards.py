@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from policy_api.base import Metric
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.rewards import Length, Reward
 
 from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.judge import judge, opened
 from policy_trainer.process import Process
 
 # What TRL calls: completions (and prompts) in, rewards out; other columns come as keywords.
@@ -53,14 +55,14 @@ class Rewards:
     """The terms of a run's reward, ready to be computed.
 
     Args:
-        run: Names the reward model.
+        run: Names the reward model and the judge.
         terms: What the manifest declares.
         field: Where it does, for messages: `grpo.rewards`.
-        process: Decides on which device the reward model runs.
+        process: Decides on which device their models run.
 
     Raises:
         ConfigInvalidError: a regular expression does not compile, a function is not in the image or
-            there is no reward model; names the term.
+            there is no reward model or criterion; names the term. Or the judge cannot be asked.
     """
 
     def __init__(
@@ -73,6 +75,10 @@ class Rewards:
             self._check_patterns(reward)
             if reward.model is not None and run.reference(reward.model) is None:
                 raise self._error(reward, "model", "name one in referenceModels.reward")
+            if reward.judge is not None and reward.judge not in _criteria(run):
+                raise self._error(reward, "judge", "name it in judge.criteria")
+        # Now and not when it is first asked: a judge that cannot be should be refused at once.
+        self._judge = opened.of_run(run, process) if any(t.judge for t in terms) else None
 
     def term(self, reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         """Return what one term adds for each answer.
@@ -84,6 +90,8 @@ class Rewards:
             found = self._call(reward, prompts, answers)
         elif reward.model is not None:
             found = self._model_scores(prompts, answers)
+        elif reward.judge is not None:
+            found = self._ratings(reward.judge, prompts, answers)
         else:
             found = [condition(reward, answer) for answer in answers]
         return [reward.weight * value for value in found]
@@ -92,6 +100,15 @@ class Rewards:
         """Return each answer's reward."""
         each = [self.term(reward, prompts, answers) for reward in self._terms]
         return [sum(terms) for terms in zip(*each, strict=True)]
+
+    def add_up_judging(self) -> None:
+        """Count what the judges of all processes took; all must call it."""
+        if self._judge is not None:
+            self._judge.add_up(self._process)
+
+    def judging(self) -> list[Metric]:
+        """Return what the judge took, see Judge.metrics; nothing without a judge."""
+        return self._judge.metrics() if self._judge is not None else []
 
     def functions(self) -> list[RewardFunction]:
         """Return the terms as functions for TRL, which logs each one's mean under its name."""
@@ -152,6 +169,13 @@ class Rewards:
                 raise self._error(reward, "function", message)
         return found
 
+    def _ratings(
+        self, criterion: str, prompts: Sequence[str], answers: Sequence[str]
+    ) -> list[float]:
+        assert self._judge is not None  # a term has asked for it
+        rated = self._judge.rate(list(zip(prompts, answers, strict=True)))
+        return [judge.share(one.ratings[criterion]) for one in rated]
+
     def _model_scores(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         from policy_trainer import base_model, scoring  # noqa: PLC0415 - torch
 
@@ -160,6 +184,10 @@ class Rewards:
         model, tokenizer = self._scores
         found = scoring.scores(model, tokenizer, prompts, answers, self._process)
         return list(map(float, found))
+
+
+def _criteria(run: RunConfig) -> list[str]:
+    return [criterion.name for criterion in run.judge.criteria] if run.judge is not None else []
 
 
 def text_of(message: str | Sequence[dict[str, Any]]) -> str:

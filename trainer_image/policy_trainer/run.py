@@ -75,7 +75,7 @@ def execute(run: RunConfig, process: Process, stop: StopRequest) -> TrainingRepo
     if trained.evaluated is None:
         return report
     for metric in trained.evaluated.metrics:
-        log.info("%s %g [%g, %g]", metric.name, metric.value, metric.low, metric.high)
+        log.info("%s %g [%s, %s]", metric.name, metric.value, metric.low, metric.high)
     reported = artifact.write(store, run, trained, trained.evaluated)
     log.info("wrote %s", reported.uri)
     return report.model_copy(

@@ -34,7 +34,8 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
 
     Metrics: `eval_reward` and `eval_reward_base` (mean reward of answers to the `validation`
     prompts, sampled at the training's temperature, after and before), `eval_reward_delta` (after
-    minus before), `eval_answer_valid` (share of greedy answers that keep the answer schema).
+    minus before), `eval_answer_valid` (share of greedy answers that keep the answer schema); with a
+    judge, what it took.
     """
     reward = rewards.Rewards(run, block.rewards, "grpo.rewards", process)
     if block.beta and run.base.scratch is not None and run.adapter is None:
@@ -84,6 +85,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
         max_new_tokens=block.max_completion_length, prompt_template=text.template(tokenizer)
     )
     used = [source.used for source in loaded.values()]
+    reward.add_up_judging()
     if not process.first:
         return Trained(fitted, used, evaluated=None)
 
@@ -106,6 +108,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
             named = criteria.versus("eval_reward", name)
             metrics.append(intervals.mean(named, after - score(other)))
         metrics += evaluate.served(trained, tokenizer, held_out, generation, process, run=run)
+    metrics += reward.judging()
     evaluated = Evaluated(
         metrics,
         Kind.CAUSAL_LM,

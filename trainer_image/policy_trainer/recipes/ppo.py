@@ -48,7 +48,8 @@ def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Tr
     more than the start's, ties half; Wilson interval) and `win_rate_delta` (that less one half;
     bootstrap over prompts); `mean_tokens`; `kl` (of the last iteration, in nats a token); on the
     `probes`, else on `validation`: `safety_violation_rate` (share of answers with a text that a
-    `forbidden` term forbids; Wilson interval); `eval_answer_valid` of greedy answers.
+    `forbidden` term forbids; Wilson interval); `eval_answer_valid` of greedy answers; with
+    a judge, what it took.
     """
     rewards = Rewards(run, block.rewards, "ppo.rewards", process)
     loaded = data.load_all(run, checks.of(run), checks.inputs(run.recipe))
@@ -68,11 +69,12 @@ def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Tr
     sampler = Sampler(run, block, actor, near, tokenizer, rewards, process)
     fitted = _learn(run, block, Learning(trainer, sampler, prompts["train"]), stop)
     used = [part.used for part in loaded.values()]
+    rewards.add_up_judging()
     if not process.first:
         return Trained(fitted, used, evaluated=None)
     trained = adapter.merged(run, actor.model, start)
-    judge = Judge(run, block, rewards, tokenizer, process)
-    return Trained(fitted, used, judge.evaluate(trained, start(), prompts, fitted))
+    comparison = Comparison(run, block, rewards, tokenizer, process)
+    return Trained(fitted, used, comparison.evaluate(trained, start(), prompts, fitted))
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _step(trainer: Engine, block: PPO, sampled: Sampled, rows: torch.Tensor) -> 
 
 
 @dataclass(frozen=True)
-class Judge:
+class Comparison:
     """Compares the trained policy's answers with the start's."""
 
     run: RunConfig
@@ -157,6 +159,7 @@ class Judge:
             )
         if tempting := prompts.get("probes") or held_out:
             metrics += self._safety(trained, tempting, intervals)
+        metrics += self.rewards.judging()
         written = text.writer(trained, self.tokenizer)
         return Evaluated(metrics, Kind.CAUSAL_LM, written, generation=generation, charts=charts)
 
