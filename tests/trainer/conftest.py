@@ -14,6 +14,8 @@ NEED_TORCH = (
     "exports",
     "exports_networks",
     "intervals",
+    "judge_endpoint",
+    "judge_local",
     "ope",
     "ppo",
     "ranks",

@@ -50,13 +50,6 @@ class EndpointAsker:
                 "cluster it comes from secretRef)",
                 f"{FIELD}.secretRef",
             )
-        # Without a key the client would look for others in the environment.
-        self._client = openai.OpenAI(
-            base_url=endpoint.url,
-            api_key=self._key or "unused",
-            max_retries=RETRIES,
-            timeout=TIMEOUT_SECONDS,
-        )
         self._seed = seed
         self._refused: set[str] = set()
 
@@ -69,20 +62,29 @@ class EndpointAsker:
         self, questions: Sequence[Question], criteria: Sequence[Criterion]
     ) -> Iterator[Answered]:
         """See Asker."""
+        client = openai.OpenAI(
+            base_url=self._endpoint.url,
+            api_key=self._key or "unused",  # else it would look for others in the environment
+            max_retries=RETRIES,
+            timeout=TIMEOUT_SECONDS,
+        )
         pool = ThreadPoolExecutor(AT_ONCE)
         try:
-            asked = [pool.submit(self._answer, question, criteria) for question in questions]
+            asked = [pool.submit(self._answer, client, q, criteria) for q in questions]
             for done in as_completed(asked):
                 yield done.result()
         finally:
             pool.shutdown(cancel_futures=True)
+            client.close()
 
-    def _answer(self, question: Question, criteria: Sequence[Criterion]) -> Answered:
+    def _answer(
+        self, client: openai.OpenAI, question: Question, criteria: Sequence[Criterion]
+    ) -> Answered:
         wanted = prompts.schema(question, criteria)
         chat = prompts.chat(question, criteria)
         spent, fault = Spent(), ""
         for _ in range(ATTEMPTS):
-            said, cost = self._request(chat, wanted)
+            said, cost = self._request(client, chat, wanted)
             spent += cost
             try:
                 return Answered(question, _read(said, wanted, question), spent)
@@ -99,16 +101,18 @@ class EndpointAsker:
             f"{FIELD}.model",
         )
 
-    def _request(self, chat: list[dict[str, str]], wanted: type[BaseModel]) -> tuple[str, Spent]:
+    def _request(
+        self, client: openai.OpenAI, chat: list[dict[str, str]], wanted: type[BaseModel]
+    ) -> tuple[str, Spent]:
         options = self._options(wanted)
         try:
-            made = self._client.chat.completions.create(
+            made = client.chat.completions.create(
                 model=self._endpoint.model, messages=chat, **options
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if not self._leave_out(options, str(error)):
                 self._refuse(error)
-            return self._request(chat, wanted)
+            return self._request(client, chat, wanted)
         except openai.APIError as error:
             self._refuse(error)
         used = made.usage
