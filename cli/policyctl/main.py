@@ -16,6 +16,10 @@ EXIT_USER_ERROR = 2
 PROGRAMS = {
     "data": ("data_tools", "prepare, validate, split, pair, synthesize, catalog data"),
     "evaluate": ("evaluate_log", "what a policy would have earned on logged decisions"),
+    "judge": (
+        "judge",
+        "let a language model judge answers: score, compare, pairs, agreement, teach",
+    ),
 }
 LIGHT = ("data",)  # those that run without torch
 
