@@ -144,10 +144,10 @@ def agreement(judge: Judge, rows: list[Row], middle: float, seed: int) -> Agreem
     )
     if len(set(people)) == 1:
         raise DataInvalidError(
-            f"all {len(people)} labels are {people[0]!r}: agreement needs rows of another, too"
+            f"all {len(people)} labels are '{people[0]}': agreement needs rows of another, too"
         )
     intervals = Intervals(seed)
-    labels = sorted({*people, *said})
+    labels = np.unique([*people, *said]).tolist()
     with warnings.catch_warnings():
         # In a resample with one label κ is undefined; `statistic` leaves it out.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
@@ -189,14 +189,16 @@ def _lessons(criteria: Sequence[Criterion], row: Row) -> Iterator[Row]:
         pair = _turned(row, 0)
         sides = {"a": ("A", "B"), "b": ("B", "A"), "tie": ("tie", "tie")}[pair["label"]]
         for (first, second), side in zip((("a", "b"), ("b", "a")), sides, strict=True):
-            asked = Compare(pair["prompt"], pair[first], pair[second])
-            yield {"prompt": prompts.alone(asked, None, criteria), "completion": side}
+            both = Compare(pair["prompt"], pair[first], pair[second])
+            yield {"prompt": prompts.alone(both, None, criteria), "completion": side}
         return
     for criterion in criteria:
-        if "label" in row:
-            rating = EXTREMES[row["label"]]
-        else:
-            rating = round(row["ratings"][criterion.name])
-        asked_of = Rate(row["prompt"], row["completion"])
-        lesson = prompts.alone(asked_of, criterion, criteria)
-        yield {"prompt": lesson, "completion": str(rating)}
+        asked = prompts.alone(Rate(row["prompt"], row["completion"]), criterion, criteria)
+        yield {"prompt": asked, "completion": str(_rating(row, criterion))}
+
+
+def _rating(row: Row, criterion: Criterion) -> int:
+    if "label" in row:
+        return EXTREMES[row["label"]]
+    rating: float = row["ratings"][criterion.name]
+    return round(rating)
