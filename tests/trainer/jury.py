@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from policy_api.v1alpha1.judge import Criterion
 from policy_trainer.judge import commands, prompts
@@ -40,7 +41,7 @@ def paired(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     ]
 
 
-def lessons(count: int, seed: int) -> list[dict[str, str]]:
+def lessons(count: int, seed: int) -> list[dict[str, Any]]:
     """Return what a judge learns from: to rate and to compare in one word, and to rate in JSON."""
     rows = labelled(count, seed)
     made = commands.teach(CRITERIA, [*rows, *paired(rows)])
@@ -48,12 +49,12 @@ def lessons(count: int, seed: int) -> list[dict[str, str]]:
         asked = prompts.chat(prompts.Rate(row["prompt"], row["completion"]), CRITERIA)
         ratings = {"safety": commands.EXTREMES[row["label"]]}
         said = json.dumps({"reason": REASONS[row["label"]], "ratings": ratings})
-        made.append({"prompt": asked[-1]["content"], "completion": said})
+        made.append({"messages": [*asked, {"role": "assistant", "content": said}]})
     random.Random(seed).shuffle(made)
     return made
 
 
-def write(file: Path, rows: list[dict[str, str]]) -> Path:
+def write(file: Path, rows: list[dict[str, Any]]) -> Path:
     """Write rows as JSON Lines."""
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file

@@ -70,7 +70,7 @@ def test_policyctl_judges_as_a_program_of_the_trainer(server, rows, capfd, tmp_p
     assert json.loads(output.read_text())["score"] == GOOD
     assert "1 questions asked, 0 known; 1 requests" in (said := capfd.readouterr().err)
     assert said.rstrip().endswith("20 written, 1 USD")
-    assert cli.main(command) == 0
+    assert program.main(command[1:]) == 0
     assert "0 questions asked, 1 known; 0 requests" in capfd.readouterr().err
     assert len(server.requests) == 1
 

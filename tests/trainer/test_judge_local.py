@@ -172,13 +172,9 @@ def test_grpo_learns_what_the_judge_of_another_training_likes(trained, folder, a
 @pytest.fixture
 def served(folder, tmp_path):
     """The URL of `transformers serve`, an OpenAI-compatible server, with the model that judges."""
-    template = "{% for m in messages if m.role == 'user' %}<|user|>{{ m.content }}{% endfor %}"
-    for file in folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "chat_template.jinja").write_text(template + "<|assistant|>")
     port = 8000 + os.getpid() % 1000
     program = Path(sys.executable).parent / "transformers"
-    command = [program, "serve", tmp_path, "--port", str(port), "--device", "cpu"]
+    command = [program, "serve", folder, "--port", str(port), "--device", "cpu"]
     home = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     with (
         (tmp_path / "log").open("wb") as log,
@@ -186,7 +182,7 @@ def served(folder, tmp_path):
     ):
         try:
             _wait(f"http://127.0.0.1:{port}/health", child)
-            yield f"http://127.0.0.1:{port}/v1", str(tmp_path)
+            yield f"http://127.0.0.1:{port}/v1", str(folder)
         finally:
             child.terminate()
 

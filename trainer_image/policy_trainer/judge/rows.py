@@ -7,9 +7,9 @@ from policy_api.run import RunInput
 from policy_api.v1alpha1.judge import Criterion
 
 from policy_trainer import data
+from policy_trainer.checks import LABELS
 from policy_trainer.data import Check, Place, Row
 from policy_trainer.judge import prompts
-from policy_trainer.pairs import LABELS
 
 SIDES = ("a", "b", "tie")
 
