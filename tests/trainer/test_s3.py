@@ -1,6 +1,7 @@
 """Artifacts and checkpoints in a bucket, of a real S3 server on loopback."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -14,6 +15,8 @@ from policy_api.artifact import PolicyManifest
 from policy_api.report import Outcome
 from policy_trainer import artifact, stop, storage
 from policy_trainer import run as runs
+from policy_trainer.checkpoint import Checkpoints
+from policy_trainer.process import Process
 from trainer.worlds import StopAt, config
 
 pytestmark = [
@@ -119,3 +122,20 @@ def test_a_run_that_was_stopped_goes_on_from_the_bucket(bucket, tmp_path, monkey
     weights = [{f.path: f.sha256 for f in m.files}["model.safetensors"] for m in manifests]
     assert weights[0] == weights[1]
     assert store.names("in-a-bucket/checkpoints") == []
+
+
+def test_what_is_kept_beside_checkpoints_is_found_by_another_pod(bucket, tmp_path):
+    wanted = config(tmp_path, "beside", store={"uri": bucket, "path": bucket})
+    first, second = (
+        dataclasses.replace(Checkpoints.open(wanted, Process(0, 0, 1, on_gpu=False)), local=pod)
+        for pod in (tmp_path / "first", tmp_path / "second")
+    )
+    first.beside("judge-0.jsonl").write_text("what was said")
+    (first.local / "checkpoint-1").mkdir()
+    (first.local / "checkpoint-1" / "weights").write_text("w")
+    first.complete(1)
+    assert second.beside("judge-0.jsonl").read_text() == "what was said"
+    assert second.beside("judge-1.jsonl").read_text() == ""
+    assert second.steps() == [1]
+    second.forget()
+    assert storage.open_store(bucket).names("review-forge/checkpoints") == []

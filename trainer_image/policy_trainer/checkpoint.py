@@ -19,6 +19,7 @@ from policy_trainer import storage
 from policy_trainer.process import Process
 
 MARKER = "complete.json"
+BESIDE = "beside"  # folder of what is kept, but is no part of one checkpoint
 NAME = re.compile(r"checkpoint-(\d+)")
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,17 @@ class Checkpoints:
         processes.wait_for_all(self.process)
         return path
 
+    def beside(self, name: str) -> Path:
+        """Return a local file, as an earlier attempt has left it, that is kept until the run's end.
+
+        A bucket has it as of the newest checkpoint.
+        """
+        file = self.local / BESIDE / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if self._copied and not file.exists():
+            file.write_bytes(self.store.read(f"{self.folder}/{BESIDE}/{name}") or b"")
+        return file
+
     def complete(self, step: int) -> None:
         """Make the checkpoint of this step count, then forget old ones; all must call it."""
         name = f"checkpoint-{step}"
@@ -75,6 +87,8 @@ class Checkpoints:
         if self._copied and self.process.first_of_node:
             self.store.upload(self.local / name, f"{self.folder}/{name}")
             shutil.rmtree(self.local / name)
+            if (self.local / BESIDE).is_dir():
+                self.store.upload(self.local / BESIDE, f"{self.folder}/{BESIDE}")
         processes.wait_for_all(self.process)  # every node has copied its part
         if self.process.first:
             marker = {"step": step, "processes": self.process.world_size}

@@ -15,8 +15,8 @@ from policy_trainer.process import Process
 def of_run(run: RunConfig, process: Process) -> Judge:
     """Return the judge that `spec.judge` declares.
 
-    Replies are kept beside the run's checkpoints: an attempt that goes on pays for none twice, and
-    `maxUSD` bounds all attempts. With a bucket they are kept in the pod alone.
+    Replies are kept beside the run's checkpoints, so an attempt that goes on pays for none twice,
+    and `maxUSD` bounds all attempts.
 
     Raises:
         ConfigInvalidError: there is none, its key is missing, or it is no text model.
@@ -25,7 +25,7 @@ def of_run(run: RunConfig, process: Process) -> Judge:
     judge = run.judge
     if judge is None:
         raise ConfigInvalidError("a term of the reward asks for a judge: name one", "judge")
-    cache = Cache(Checkpoints.open(run, process).local / f"judge-{process.rank}.jsonl")
+    cache = Cache(Checkpoints.open(run, process).beside(f"judge-{process.rank}.jsonl"))
     if judge.endpoint is not None:
         from policy_trainer.judge.endpoint import EndpointAsker  # noqa: PLC0415 - 1 s of imports
 
