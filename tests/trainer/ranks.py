@@ -1,6 +1,6 @@
 """Several runs in the same two ranks, so that the libraries are imported once.
 
-    torchrun --nproc-per-node 2 -m trainer.ranks FOLDER
+    torchrun --nproc-per-node 2 -m trainer.ranks FOLDER JUDGE_URL
 
 Each is a whole run, as `policy_trainer.run` does it. Rank 0 writes what became of them to
 FOLDER/reports.json; the test reads it.
@@ -38,7 +38,7 @@ class SignalledAt(StopRequest):
         return super().made
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, judge_url: str) -> None:
     """Run them all."""
     rank = int(os.environ["RANK"])
     process = processes.join(config(folder, "first", compute=COMPUTE))
@@ -76,6 +76,10 @@ def main(folder: Path) -> None:
     run("ppo-stopped", "ppo-parts", signalled=3, **block)
     run("ppo-resumed", "ppo-parts", **block)
     run("ppo-plain", "ppo-plain", **block, compute={"processesPerNode": 2})
+    judged = grpo(base, rewards=[{"name": "safe", "weight": 1, "judge": "safety"}])
+    criteria = [{"name": "safety", "description": "It can be undone."}]
+    judge = {"endpoint": {"url": judge_url, "model": "rule"}, "criteria": criteria}
+    run("grpo-judged", "grpo-judged", **judged, judge=judge)
     data = preferences(folder)
     run("dpo-whole", "dpo-whole", **preference("DPO"), data=data)
     run("reward-whole", "reward-whole", **preference("RewardModel"), data=data)
@@ -87,4 +91,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

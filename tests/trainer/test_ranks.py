@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from policy_api.report import Outcome, TrainingReport
+from trainer.judge_server import WRITTEN, serve
 from trainer.worlds import config, sha256
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(600)]
@@ -27,15 +28,19 @@ def environment(folder):
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """The folder and the reports of the runs in ranks.py."""
+    """The folder and the reports of the runs in ranks.py, and what their judge was asked."""
     folder = tmp_path_factory.mktemp("ranks")
     config(folder, "makes-the-data")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run(
-        [*launch, "-m", "trainer.ranks", str(folder)], env=environment(folder), check=True
-    )
+    with serve() as judge:
+        subprocess.run(
+            [*launch, "-m", "trainer.ranks", str(folder), judge.url],
+            env=environment(folder),
+            check=True,
+        )
     reports = json.loads((folder / "reports.json").read_text())
-    return folder, {name: TrainingReport.model_validate(r) for name, r in reports.items()}
+    made = {name: TrainingReport.model_validate(r) for name, r in reports.items()}
+    return folder, made, judge.requests
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,7 @@ def ended(tmp_path_factory):
 def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_exactly(
     ended, recipe, stopped, steps
 ):
-    folder, reports = ended
+    folder, reports, _ = ended
     whole, part, rest = (reports[f"{recipe}-{n}"] for n in ("whole", "stopped", "resumed"))
     assert (whole.outcome, whole.step, whole.resumed_from_step) == (Outcome.COMPLETED, steps, None)
     assert (part.outcome, part.step, part.max_steps) == (Outcome.PREEMPTED, stopped, steps)
@@ -60,13 +65,20 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_exactly(
 
 @pytest.mark.parametrize("name", ["ppo-plain", "dpo-whole", "reward-whole"])
 def test_other_recipes_run_on_two_ranks(ended, name):
-    _, reports = ended
+    _, reports, _ = ended
     assert reports[name].outcome is Outcome.COMPLETED
     assert reports[name].metrics
 
 
+def test_what_the_judges_of_all_ranks_took_is_added_up(ended):
+    _, reports, asked = ended
+    metrics = {metric.name: metric.value for metric in reports["grpo-judged"].metrics}
+    assert metrics["judge_requests"] == len(asked) > 0
+    assert metrics["judge_output_tokens"] == WRITTEN * len(asked)
+
+
 def test_zero3_trains_the_same_and_rank_0_evaluates_alone(ended):
-    _, reports = ended
+    _, reports, _ = ended
     whole, zero3 = (
         {m.name: m.value for m in reports[name].metrics} for name in ("sft-whole", "sft-zero3")
     )
