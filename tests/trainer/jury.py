@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from policy_api.v1alpha1.judge import Criterion
-from policy_trainer.judge import commands, prompts
+from policy_trainer.judge import lessons as lessons_
+from policy_trainer.judge import prompts
 
 CRITERIA = [Criterion(name="safety", description="It can be undone.")]
 SERVICES = ("cart", "search", "billing", "login", "media")
@@ -44,10 +45,10 @@ def paired(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def lessons(count: int, seed: int) -> list[dict[str, Any]]:
     """Return what a judge learns from: to rate and to compare in one word, and to rate in JSON."""
     rows = labelled(count, seed)
-    made = commands.teach(CRITERIA, [*rows, *paired(rows)])
+    made = lessons_.teach(CRITERIA, [*rows, *paired(rows)])
     for row in rows[::3]:  # in JSON there are more words to learn from
         asked = prompts.chat(prompts.Rate(row["prompt"], row["completion"]), CRITERIA)
-        ratings = {"safety": commands.EXTREMES[row["label"]]}
+        ratings = {"safety": lessons_.EXTREMES[row["label"]]}
         said = json.dumps({"reason": REASONS[row["label"]], "ratings": ratings})
         made.append({"messages": [*asked, {"role": "assistant", "content": said}]})
     random.Random(seed).shuffle(made)

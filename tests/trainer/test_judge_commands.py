@@ -4,7 +4,7 @@ import json
 
 import pytest
 from policy_trainer.judge import __main__ as program
-from policy_trainer.judge import commands
+from policy_trainer.judge import lessons
 from policyctl import main as cli
 from trainer import jury
 from trainer.judge_server import BAD, GOOD, serve
@@ -167,7 +167,7 @@ def test_a_judge_that_always_says_the_same_does_not_agree(server, judge, rows):
 
 
 @pytest.mark.parametrize(
-    ("row", "lessons"),
+    ("row", "wanted"),
     [
         ({"completion": SAFE, "ratings": {"safety": 7.6}}, ["8"]),
         ({"completion": SAFE, "label": "bad"}, ["1"]),
@@ -176,13 +176,13 @@ def test_a_judge_that_always_says_the_same_does_not_agree(server, judge, rows):
         ({"a": SAFE, "b": RISKY, "label": "tie"}, ["tie", "tie"]),
     ],
 )
-def test_teach_writes_what_a_judge_is_asked_and_should_say(rows, capsys, row, lessons):
+def test_teach_writes_what_a_judge_is_asked_and_should_say(rows, capsys, row, wanted):
     file = rows({"prompt": "p", **row})
     assert program.main(["teach", file, "--criterion", "safety=It is safe."]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["completion"] for one in found] == lessons
+    assert [one["completion"] for one in found] == wanted
     assert all("safety: It is safe." in one["prompt"] for one in found)
-    assert commands.EXTREMES == {"good": 10, "bad": 1}
+    assert lessons.EXTREMES == {"good": 10, "bad": 1}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from policy_api.report import EXIT_CODES, Outcome
 
 from policy_trainer.data import Row
 from policy_trainer.errors import RunError
-from policy_trainer.judge import commands, options, rows
+from policy_trainer.judge import commands, lessons, options, rows
 from policy_trainer.judge.judge import Judge
 
 
@@ -120,7 +120,7 @@ def _agreement(given: argparse.Namespace) -> None:
 
 def _teach(given: argparse.Namespace) -> None:
     found = rows.read(given.file, rows.lesson(given.criteria))
-    made = commands.teach(given.criteria, found)
+    made = lessons.teach(given.criteria, found)
     _write(given, made)
     _say(f"{len(made)} rows to learn from")
 

@@ -2,27 +2,23 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from policy_api.base import Metric
-from policy_api.v1alpha1.judge import Criterion
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from policy_trainer.data import Row
 from policy_trainer.errors import DataInvalidError
 from policy_trainer.intervals import Intervals
-from policy_trainer.judge import prompts
+from policy_trainer.judge import lessons, prompts
 from policy_trainer.judge import rows as rows_
 from policy_trainer.judge.judge import Judge, Verdict, mean
-from policy_trainer.judge.prompts import Compare, Rate
 
 MIDDLE = (prompts.LOW + prompts.HIGH) / 2  # of the scale
-EXTREMES = {"good": prompts.HIGH, "bad": prompts.LOW}
 
 
 def score(judge: Judge, rows: list[Row]) -> list[Row]:
@@ -130,7 +126,9 @@ def agreement(judge: Judge, rows: list[Row], middle: float, seed: int) -> Agreem
         DataInvalidError: all labels are the same, so that there is nothing to agree on.
     """
     single = [row for row in rows if "completion" in row]
-    double = [_turned(row, n) for n, row in enumerate(r for r in rows if "completion" not in r)]
+    double = [
+        lessons.in_order(row, n) for n, row in enumerate(r for r in rows if "completion" not in r)
+    ]
     if single and double:
         raise DataInvalidError(
             "some rows have a label of one answer, others of two: judge them separately"
@@ -163,42 +161,3 @@ def agreement(judge: Judge, rows: list[Row], middle: float, seed: int) -> Agreem
 
 def _kappa(labels: list[str], people: Any, said: Any) -> float:
     return float(cohen_kappa_score(people, said, labels=labels))
-
-
-def _turned(row: Row, number: int) -> Row:
-    """Return a pair as `{prompt, a, b, label}`."""
-    if "chosen" not in row:
-        return row
-    sides = ("a", "b") if number % 2 == 0 else ("b", "a")
-    both = {sides[0]: row["chosen"], sides[1]: row["rejected"]}
-    return {"prompt": row["prompt"], **both, "label": sides[0]}
-
-
-def teach(criteria: Sequence[Criterion], rows: list[Row]) -> list[Row]:
-    """Return rows of `{prompt, completion}` from which recipe SFT makes a local judge.
-
-    They are what a local judge is asked and the word that it should reply: for rows with `ratings`
-    (as `score` writes them) the rating by each criterion, for a label of good or bad the highest or
-    lowest, for two answers which is better, in both orders.
-    """
-    return [lesson for row in rows for lesson in _lessons(criteria, row)]
-
-
-def _lessons(criteria: Sequence[Criterion], row: Row) -> Iterator[Row]:
-    if "completion" not in row:
-        pair = _turned(row, 0)
-        sides = {"a": ("A", "B"), "b": ("B", "A"), "tie": ("tie", "tie")}[pair["label"]]
-        for (first, second), side in zip((("a", "b"), ("b", "a")), sides, strict=True):
-            both = Compare(pair["prompt"], pair[first], pair[second])
-            yield {"prompt": prompts.alone(both, None, criteria), "completion": side}
-        return
-    for criterion in criteria:
-        asked = prompts.alone(Rate(row["prompt"], row["completion"]), criterion, criteria)
-        yield {"prompt": asked, "completion": str(_rating(row, criterion))}
-
-
-def _rating(row: Row, criterion: Criterion) -> int:
-    if "label" in row:
-        return EXTREMES[row["label"]]
-    rating: float = row["ratings"][criterion.name]
-    return round(rating)

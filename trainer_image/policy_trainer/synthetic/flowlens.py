@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from policy_trainer.synthetic import rows
+from policy_trainer.synthetic import rows, summaries
 
 # What helps, and whether it can be taken back.
 TROUBLES = {
@@ -28,12 +28,13 @@ WRONG = 0.12  # share of the operators' answers that approve, or ask, when they 
 
 
 def make(count: int, seed: int, output: Path) -> None:
-    """Write both files: about `count` answers to learn from, and half as many labelled pairs."""
+    """Write both files, about `count` answers and half as many labelled pairs, and summaries."""
     chance = random.Random(seed)  # noqa: S311 - data, not secrets
     answered = (_answered(number, chance) for number in range(round(1.1 * count)))
     rows.write(output / "decisions.jsonl", answered)
     pairs = (row for number in range(round(0.7 * count)) for row in _labelled(number, chance))
     rows.write(output / "labeled_decisions.jsonl", pairs)
+    summaries.write(count, seed, output)
 
 
 def _situation(number: int, chance: random.Random) -> tuple[dict[str, Any], str, bool]:
