@@ -191,6 +191,14 @@ def test_a_regular_expression_that_does_not_compile_names_its_term(kind):
     assert e.value.field == f"grpo.rewards[1].{kind}"
 
 
+def test_a_judge_must_know_the_criterion():
+    with pytest.raises(
+        ConfigInvalidError, match=r"reward x: name it in judge\.criteria"
+    ) as unknown:
+        prepared(reward(judge="clear"))
+    assert unknown.value.field == "grpo.rewards[0].judge"
+
+
 def test_a_reward_model_must_be_named():
     with pytest.raises(ConfigInvalidError, match=r"reward x: name one in referenceModels\.reward"):
         prepared(reward(model="reward"))
