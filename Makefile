@@ -37,7 +37,8 @@ test-unit: setup ## Pure functions: seconds.
 
 .PHONY: test-trainer
 test-trainer: setup trainer-env ## Recipes, checkpoints and the server, with torch on CPU.
-	$(POLICYOPS_CACHE)/venv-trainer/bin/python -m pytest -q -m trainer tests/trainer tests/server tests/cli
+	$(POLICYOPS_CACHE)/venv-trainer/bin/python -m pytest -q -n 2 --dist loadfile -m trainer \
+		tests/trainer tests/server tests/cli
 
 .PHONY: test-integration
 test-integration: setup tools ## The operator against a real API server; crashes after every write.
