@@ -17,7 +17,7 @@ from policy_trainer import process as processes
 from policy_trainer.errors import PreemptedError
 from policy_trainer.run import execute
 from policy_trainer.stop import StopRequest
-from trainer.worlds import config, grpo, ppo, preference, preferences
+from trainer.worlds import config, grpo, ppo, preference, preferences, reference
 
 COMPUTE = {"processesPerNode": 2, "deepspeed": {"stage": 2}}
 
@@ -83,7 +83,13 @@ def main(folder: Path, judge_url: str) -> None:
     data = preferences(folder)
     run("dpo-whole", "dpo-whole", **preference("DPO"), data=data)
     run("reward-whole", "reward-whole", **preference("RewardModel"), data=data)
-    run("sft-zero3", "sft-zero3", compute={**COMPUTE, "deepspeed": {"stage": 3}})
+    made = [path.parent for path in base.parent.glob("*/policy.json")]
+    newest = max(made, key=lambda version: int(version.name))  # the reward model
+    zero3 = {**COMPUTE, "deepspeed": {"stage": 3}}
+    run("sft-zero3", "sft-zero3", compute=zero3)
+    rewarded = grpo(base, rewards=[{"name": "liked", "weight": 1, "model": "reward"}])
+    references = [{"name": "reward", "artifact": reference(newest, int(newest.name))}]
+    run("grpo-zero3", "grpo-zero3", **rewarded, references=references, compute=zero3)
     if rank == 0:
         (folder / "reports.json").write_text(json.dumps(reports))
     processes.wait_for_all(process)

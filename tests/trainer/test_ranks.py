@@ -85,6 +85,19 @@ def test_zero3_trains_the_same_and_rank_0_evaluates_alone(ended):
     assert zero3 == pytest.approx(whole, rel=0.05)
 
 
+def test_an_artifact_has_nothing_of_an_earlier_run_in_the_same_process(ended):
+    folder, reports, _ = ended
+    version = reports["reward-whole"].artifact.version
+    made = folder / "policies" / "review-forge" / str(version)
+    assert (made / "model.safetensors").is_file()
+    assert not list(made.glob("adapter*"))
+
+
+def test_a_reward_model_scores_whole_under_zero3(ended):
+    report = ended[1]["grpo-zero3"]
+    assert (report.outcome, report.step) == (Outcome.COMPLETED, 4), report.message
+
+
 def test_a_pod_that_is_told_to_stop_saves_exits_75_and_its_next_attempt_ends_the_run(tmp_path):
     """The whole chain: supervisor, torchrun, two ranks, SIGTERM to PID 1 alone."""
     compute = {"processesPerNode": 2, "deepspeed": {"stage": 2}}

@@ -7,6 +7,7 @@ also when only one was told; without that, the others would wait for it in the n
 
 import logging
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -134,6 +135,9 @@ def fit(
     if saver.stopped and step < max_steps:
         raise PreemptedError(step, max_steps, resumed_from)
     weights = state_folder() / "weights"
+    if process.first_of_node:  # an adapter that an earlier run left would be taken for this one's
+        shutil.rmtree(weights, ignore_errors=True)
+    processes.wait_for_all(process)
     trainer.save_model(str(weights))  # all processes: ZeRO-3 gathers the weights
     processes.wait_for_all(process)
     unset_hf_deepspeed_config()  # else ZeRO-3 would spread the models that rank 0 alone evaluates

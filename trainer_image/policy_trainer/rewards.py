@@ -70,14 +70,15 @@ class Rewards:
     ) -> None:
         self._run, self._terms, self._field, self._process = run, list(terms), field, process
         self._functions = {t.name: self._imported(t) for t in terms if t.function is not None}
-        self._scores: Any = None
         for reward in terms:
             self._check_patterns(reward)
             if reward.model is not None and run.reference(reward.model) is None:
                 raise self._error(reward, "model", "name one in referenceModels.reward")
             if reward.judge is not None and reward.judge not in _criteria(run):
                 raise self._error(reward, "judge", "name it in judge.criteria")
-        # Now and not when it is first asked: a judge that cannot be should be refused at once.
+        # Now and not when they are first asked: what cannot be is refused at once, and under ZeRO-3
+        # what is loaded later is spread over the processes.
+        self._scorer = self._reward_model() if any(t.model for t in terms) else None
         self._judge = opened.of_run(run, process) if any(t.judge for t in terms) else None
 
     def term(self, reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
@@ -176,12 +177,16 @@ class Rewards:
         rated = self._judge.rate(list(zip(prompts, answers, strict=True)))
         return [judge.share(one.ratings[criterion]) for one in rated]
 
-    def _model_scores(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-        from policy_trainer import base_model, scoring  # noqa: PLC0415 - torch
+    def _reward_model(self) -> tuple[Any, Any]:
+        from policy_trainer import base_model  # noqa: PLC0415 - torch
 
-        if self._scores is None:
-            self._scores = base_model.load_reward_model(self._run, self._process)
-        model, tokenizer = self._scores
+        return base_model.load_reward_model(self._run, self._process)
+
+    def _model_scores(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        from policy_trainer import scoring  # noqa: PLC0415 - torch
+
+        assert self._scorer is not None  # a term has asked for it
+        model, tokenizer = self._scorer
         found = scoring.scores(model, tokenizer, prompts, answers, self._process)
         return list(map(float, found))
 
