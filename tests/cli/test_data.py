@@ -1,5 +1,6 @@
 """`policyctl data` runs where torch is not installed, and leaves nothing when it is stopped."""
 
+import contextlib
 import json
 import os
 import signal
@@ -46,12 +47,17 @@ def test_rows_come_from_a_pipe_as_well(tmp_path):
 def test_stopped_in_the_middle_it_leaves_nothing(tmp_path):
     feed, output = tmp_path / "log.jsonl", tmp_path / "out"
     os.mkfifo(feed)
-    with policyctl("prepare", "SFT", feed, "--output", output) as child, feed.open("w") as writer:
-        # The feed opens when it is opened to be read.
-        writer.write(json.dumps({"prompt": "p", "completion": "c"}) + "\n")
-        writer.flush()
+    row = json.dumps({"prompt": "p", "completion": "c"}).encode() + b"\n"
+    with (
+        policyctl("prepare", "SFT", feed, "--output", output) as child,
+        feed.open("wb", buffering=0) as writer,  # opens when it is opened to be read
+    ):
+        writer.write(row)
         assert next(entry.name for entry in output.iterdir()).startswith(".partial-")
         child.send_signal(signal.SIGTERM)
+        # A signal that comes just before a read does not interrupt it: Python looks once it has.
+        with contextlib.suppress(BrokenPipeError):
+            writer.write(row)
         assert child.wait(20) == 128 + signal.SIGTERM
     assert not output.exists()
 
