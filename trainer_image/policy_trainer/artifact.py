@@ -41,10 +41,18 @@ PACKAGES = (
     "accelerate",
     "deepspeed",
     "datasets",
+    "tokenizers",
+    "safetensors",
     "numpy",
+    "scipy",
     "scikit-learn",
+    "gymnasium",
     "xgboost-cpu",
     "xgboost",
+    "bitsandbytes",
+    "gguf",
+    "onnx",
+    "onnxruntime",
 )
 
 
