@@ -262,12 +262,13 @@ def test_onnx_of_a_reward_model_scores_texts(tmp_path):
     assert [o.name for o in graph.output] == ["score"]
 
 
-def test_a_run_lists_its_exports_in_policy_json(tmp_path, attempt):
+def test_a_run_lists_its_exports_in_policy_json_and_in_its_report(tmp_path, attempt):
     store = {
         "uri": "pvc://artifacts/policies",
         "path": str(tmp_path / "policies"),
         "exports": ["SafeTensors", "GGUF", "ONNX"],
         "ggufTypes": ["F16", "Q8_0"],
+        "bundle": True,
     }
     report = attempt(config(tmp_path, "sft", store=store))
     assert report.outcome is Outcome.COMPLETED, report.message
@@ -280,6 +281,8 @@ def test_a_run_lists_its_exports_in_policy_json(tmp_path, attempt):
     ]
     assert [e.path for e in made.exports] == paths
     assert set(paths) <= {file.path for file in made.files}
+    shown = (folder / "bundle" / "report.html").read_text()
+    assert all(f'href="../{path}"' in shown for path in paths)
 
 
 def test_what_a_kind_cannot_be_written_as_is_said(tmp_path):

@@ -99,10 +99,10 @@ def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) 
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
         evaluated.write(local)
-        exported = _exports(local, run, number, evaluated)
+        exports = _exports(local, run, number, evaluated)
+        made = manifest(run, number, trained, evaluated).model_copy(update={"exports": exports})
         if run.store.bundle:
-            said = manifest(run, number, trained, evaluated)
-            bundle.write(local / bundle.FOLDER, said, evaluated.charts, evaluated.tables)
+            bundle.write(local / bundle.FOLDER, made, evaluated.charts, evaluated.tables)
         files = tuple(
             ManifestFile(
                 path=file.relative_to(local).as_posix(),
@@ -113,10 +113,8 @@ def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) 
             if file.is_file()
         )
         store.upload(local, folder)
-    made = manifest(run, number, trained, evaluated).model_copy(
-        update={"files": files, "exports": exported}
-    )
-    content = (json.dumps(made.to_wire(), indent=2) + "\n").encode()
+    whole = made.model_copy(update={"files": files})
+    content = (json.dumps(whole.to_wire(), indent=2) + "\n").encode()
     store.write(f"{folder}/{MANIFEST}", content)
     return _reported(run, number, content)
 
@@ -140,7 +138,7 @@ def manifest(
     trained: Trained,
     evaluated: Evaluated,
 ) -> PolicyManifest:
-    """Return policy.json: everything that is known of this version, but its files."""
+    """Return policy.json: what is known of this version before its files are written."""
     config = run.to_wire()
     base = run.base.artifact
     return PolicyManifest(
