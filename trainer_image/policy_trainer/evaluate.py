@@ -16,7 +16,7 @@ from policy_trainer import text
 from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.intervals import Intervals, Numbers
-from policy_trainer.process import Process
+from policy_trainer.process import Process, prepare
 from policy_trainer.rewards import Rewards
 
 BATCH = 64  # answers generated at once
@@ -215,11 +215,3 @@ def keeps(schema: AnswerSchema, answer: str) -> bool:
 def _ids(tokenizer: Any, words: str) -> list[int]:
     ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"]
     return ids
-
-
-def prepare(model: Any, process: Process) -> str:
-    """Move a model to this process's device, for use; return the device."""
-    if not getattr(model, "is_quantized", False):  # such a one is where it is
-        model.to(process.device)
-    model.eval()
-    return process.device

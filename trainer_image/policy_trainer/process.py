@@ -98,3 +98,11 @@ def highest(process: Process, mine: int) -> int:
 def wait_for_all(process: Process) -> None:
     """Return once every process is here."""
     highest(process, 0)
+
+
+def prepare(model: Any, process: Process) -> str:
+    """Move a model to this process's device, for use; return the device."""
+    if not getattr(model, "is_quantized", False):  # such a one is where it is
+        model.to(process.device)
+    model.eval()
+    return process.device

@@ -13,7 +13,7 @@ from torch import nn
 
 from policy_trainer import adapter, engine, evaluate, ppo
 from policy_trainer.ppo import Before
-from policy_trainer.process import Process
+from policy_trainer.process import Process, prepare
 from policy_trainer.rewards import Rewards
 
 SAMPLE = 1  # what a seed is for
@@ -36,7 +36,7 @@ class Actor(nn.Module):  # type: ignore[misc]  # torch is not looked into
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
         self._process = process
-        evaluate.prepare(self, process)
+        prepare(self, process)
 
     def forward(self, tokens: torch.Tensor, seen: torch.Tensor, asked: int, heat: float) -> Any:
         """Return log-probabilities and values of the tokens after `asked`: (answers, tokens)."""

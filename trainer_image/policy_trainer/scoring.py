@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from policy_trainer import text
-from policy_trainer.evaluate import prepare
 from policy_trainer.intervals import Numbers
-from policy_trainer.process import Process
+from policy_trainer.process import Process, prepare
 
 BATCH = 32  # answers scored at once
 

@@ -16,11 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from policy_trainer import text
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
-from policy_trainer.evaluate import prepare
 from policy_trainer.judge import prompts
 from policy_trainer.judge.asker import Answered, Spent
 from policy_trainer.judge.prompts import Choice, Question, Rate, Ratings
-from policy_trainer.process import Process
+from policy_trainer.process import Process, prepare
 
 BATCH = 16  # questions at once
 NUMBERS = tuple(map(str, prompts.NUMBERS))

@@ -23,7 +23,7 @@ from policy_trainer.engine import Engine
 from policy_trainer.figures import Chart, bars, curves
 from policy_trainer.intervals import Intervals, Numbers
 from policy_trainer.loop import Loop
-from policy_trainer.process import Process
+from policy_trainer.process import Process, prepare
 from policy_trainer.result import Evaluated, Fitted, Trained
 from policy_trainer.rewards import Rewards, violates
 from policy_trainer.sampling import Actor, Sampled, Sampler
@@ -64,7 +64,7 @@ def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Tr
 
     actor = Actor(adapter.wrapped(run, model), process)
     near = actor.model if run.adapter is not None else start()
-    evaluate.prepare(near, process)
+    prepare(near, process)
     trainer = engine.build(run, process, actor, block.learning_rate, block.mini_batch_size)
     sampler = Sampler(run, block, actor, near, tokenizer, rewards, process)
     fitted = _learn(run, block, Learning(trainer, sampler, prompts["train"]), stop)
