@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from integration.bad_objects import BAD_TRAININGS
 from integration.objects import training
-from integration.test_crd_refusals import BAD_TRAININGS
 from policy_api.base import ApiModel
 from policyctl import manifests
 from policyctl.errors import UserError

@@ -1,0 +1,390 @@
+"""Objects that the API server refuses, and the sentence that its answer must hold."""
+
+from typing import Any
+
+from integration.objects import DIGEST
+
+Obj = dict[str, Any]
+REWARD: Obj = {"name": "structure", "weight": 0.3, "contains": ["Score:"]}
+PARENT: Obj = {"name": "public"}
+
+
+def grpo(*rewards: Obj, **fields: Any) -> Obj:
+    """Fields of a training with recipe GRPO."""
+    return {"recipe": "GRPO", "sft": None, "grpo": {"rewards": list(rewards or [REWARD]), **fields}}
+
+
+CLEAR: Obj = {"name": "clear", "description": "It is easy to read."}
+
+
+def judged(by: str = "clear", **judge: Any) -> Obj:
+    """Fields of a training with recipe GRPO whose reward is a judge's rating."""
+    who: Obj = judge or {"model": "m"}
+    rewards = grpo({"name": "rating", "weight": 1, "judge": by})
+    return {**rewards, "judge": {"criteria": [CLEAR], **who}}
+
+
+def endpoint(**fields: Any) -> Obj:
+    return judged(endpoint={"url": "https://api.example.com/v1", "model": "m", **fields})
+
+
+def alert(**fields: Any) -> Obj:
+    return {"alerts": [{"name": "A", **fields}]}
+
+
+def steps(*weights: int) -> Obj:
+    named = [{"name": f"s{i}", "weight": w} for i, w in enumerate(weights)]
+    return {"rollout": {"steps": named}}
+
+
+def data(**fields: Any) -> Obj:
+    return {"data": [{"name": "train", "uri": "pvc://data/train.jsonl", **fields}]}
+
+
+def store(**fields: Any) -> Obj:
+    return {"uri": "pvc://artifacts/policies", **fields}
+
+
+CLASSIFIER: Obj = {"recipe": "Classifier", "sft": None, "base": None}
+
+# (fields of the spec, the sentence that the answer must hold)
+BAD_TRAININGS: list[tuple[Obj, str]] = [
+    ({"sft": None}, "spec: Invalid value: set sft if and only if recipe is SFT"),
+    (
+        {"grpo": {"rewards": [REWARD]}},
+        "spec: Invalid value: set grpo if and only if recipe is GRPO",
+    ),
+    ({"recipe": "GRPO"}, "set grpo if and only if recipe is GRPO"),
+    ({"recipe": "Dreaming"}, 'spec.recipe: Unsupported value: "Dreaming": supported values:'),
+    ({"policy": None}, "spec.policy: Required value"),
+    ({"policy": "Review_Forge"}, 'spec.policy: Invalid value: "Review_Forge"'),
+    ({"policy": "p" * 41}, "spec.policy: Too long: may not be more than 40"),
+    (
+        {"base": {}},
+        "spec.base: Invalid value: set exactly one of model, training, version, onnx, scratch",
+    ),
+    (
+        {"base": {"model": "m", "scratch": {}}},
+        "spec.base: Invalid value: set exactly one of model, training, version, onnx, scratch",
+    ),
+    (
+        {"base": {"scratch": {}}, "adapter": {"quantization": "NF4"}},
+        "adapter.quantization keeps weights that were learned: a scratch base has none",
+    ),
+    (
+        {
+            "base": {"model": "m"},
+            "adapter": {"quantization": "Int8"},
+            "compute": {"nodes": 2, "deepspeed": {"stage": 3}},
+        },
+        "ZeRO-3 cannot spread quantized weights: set compute.deepspeed.stage to 2 or less",
+    ),
+    (
+        {"adapter": {"quantization": "Int4"}},
+        'spec.adapter.quantization: Unsupported value: "Int4"',
+    ),
+    (
+        {"base": {"onnx": {"uri": "file:///policy.onnx"}}},
+        "base.onnx is for recipe CQL, whose exports it can read again",
+    ),
+    ({"base": {"onnx": {}}}, "spec.base.onnx.uri: Required value"),
+    (
+        {**CLASSIFIER, "classifier": {"label": "churn"}, "artifact": store(exports=["ONNX"])},
+        "artifact.exports: ONNX is for recipes SFT, DPO, RewardModel, GRPO, PPO, CQL, Constr",
+    ),
+    (
+        {**CLASSIFIER, "classifier": {"label": "churn"}, "artifact": store(exports=["GGUF"])},
+        "artifact.exports: GGUF is for recipes SFT, DPO, GRPO, PPO",
+    ),
+    (
+        {"artifact": store(exports=["JSON"])},
+        "artifact.exports: JSON is for recipes CQL, Classifier, PlanPreference",
+    ),
+    (
+        {"artifact": store(exports=["ONNX", "ONNX"])},
+        'spec.artifact.exports[1]: Duplicate value: "ONNX"',
+    ),
+    (
+        {"artifact": store(exports=["TensorFlow"])},
+        'spec.artifact.exports[0]: Unsupported value: "TensorFlow"',
+    ),
+    ({"artifact": store(ggufTypes=["Q4_K"])}, "spec.artifact.ggufTypes[0]: Unsupported value"),
+    ({"artifact": store(ggufTypes=[])}, "spec.artifact.ggufTypes: Invalid value: 0"),
+    (
+        {"base": None},
+        "spec: Invalid value: base is needed: what training starts from",
+    ),
+    (
+        {
+            "recipe": "PlanPreference",
+            "sft": None,
+            "planPreference": {},
+            "base": {"scratch": {}},
+        },
+        "this recipe starts from nothing: leave base unset",
+    ),
+    (
+        {"recipe": "CQL", "sft": None, "cql": {}, "base": {"scratch": {}}},
+        "base may only be a training, a version or an ONNX file with this recipe",
+    ),
+    (
+        {
+            "recipe": "PPO",
+            "sft": None,
+            "ppo": {"rewards": [REWARD]},
+            "adapter": {"dropout": 0.1},
+        },
+        "recipe PPO trains without dropout: leave adapter.dropout unset",
+    ),
+    (
+        {"recipe": "PPO", "sft": None, "ppo": {"rewards": [REWARD], "miniBatchSize": 5}},
+        "batchSize must be a multiple of miniBatchSize",
+    ),
+    (
+        {
+            "recipe": "ConstrainedPPO",
+            "sft": None,
+            "base": None,
+            "constrainedPPO": {"value": "v"},
+            "referenceModels": {"risk": {"training": {"name": "risk"}}},
+        },
+        "set referenceModels.risk and acceptance if and only if recipe is ConstrainedPPO",
+    ),
+    (
+        {"referenceModels": {"risk": {"training": {"name": "risk"}}}},
+        "set referenceModels.risk and acceptance if and only if recipe is ConstrainedPPO",
+    ),
+    (
+        {
+            "recipe": "ConstrainedPPO",
+            "sft": None,
+            "base": None,
+            "constrainedPPO": {"value": "v", "offers": [0.1], "averts": [0.1, 0.2]},
+        },
+        "averts needs one number for each of offers",
+    ),
+    (
+        {"recipe": "CQL", "sft": None, "cql": {"gamma": 1}, "base": None},
+        "spec.cql.gamma: Invalid value",
+    ),
+    (
+        {"referenceModels": {"reward": {"training": {"name": "rm"}}}},
+        "referenceModels.reward is for recipes GRPO and PPO; no other recipe uses it",
+    ),
+    (
+        grpo({"name": "preferred", "weight": 1, "model": "reward"}),
+        "a reward with model needs referenceModels.reward",
+    ),
+    (
+        grpo({"name": "rating", "weight": 1, "judge": "clear"}),
+        "a reward with judge needs spec.judge with a criterion of that name",
+    ),
+    (judged("brief"), "a reward with judge needs spec.judge with a criterion of that name"),
+    (
+        {
+            "recipe": "PPO",
+            "sft": None,
+            "ppo": {"rewards": [{"name": "rating", "weight": 1, "judge": "clear"}]},
+        },
+        "a reward with judge needs spec.judge with a criterion of that name",
+    ),
+    (
+        {**grpo(), "judge": {"model": "m", "criteria": [CLEAR]}},
+        "judge is for rewards of recipes GRPO and PPO: give one of them a judge",
+    ),
+    (
+        {"judge": {"model": "m", "criteria": [CLEAR]}},
+        "judge is for rewards of recipes GRPO and PPO: give one of them a judge",
+    ),
+    (
+        judged(model="m", training={"name": "t"}),
+        "spec.judge: Invalid value: set exactly one of endpoint, model, training",
+    ),
+    (judged(model=None), "spec.judge: Invalid value: set exactly one of endpoint, model, training"),
+    (judged(model="m", criteria=[]), "spec.judge.criteria in body should have at least 1 items"),
+    (
+        judged(model="m", criteria=[CLEAR, CLEAR]),
+        'spec.judge.criteria[1]: Duplicate value: {"name":"clear"}',
+    ),
+    (
+        judged(model="m", criteria=[{**CLEAR, "name": "Very-Clear"}]),
+        "spec.judge.criteria[0].name: Invalid value",
+    ),
+    (endpoint(url="http://api.example.com/v1"), "url must be https://…, or http://… of a Service"),
+    (endpoint(url="http://evil.example/x.svc"), "url must be https://…, or http://… of a Service"),
+    (endpoint(url="ftp://models.ml.svc"), "url must be https://…, or http://… of a Service"),
+    (endpoint(maxUSD=5), "maxUSD needs a price: set usdPerMillionInputTokens or"),
+    (
+        endpoint(maxUSD=0, usdPerMillionInputTokens=1),
+        "maxUSD in body should be greater than 0",
+    ),
+    (endpoint(secretRef={"name": "s"}), "spec.judge.endpoint.secretRef.key: Required value"),
+    (
+        {
+            "recipe": "PlanPreference",
+            "sft": None,
+            "planPreference": {},
+            "base": None,
+            "adapter": {},
+        },
+        "adapter is for recipes that train a text model",
+    ),
+    (
+        {
+            "recipe": "PlanPreference",
+            "sft": None,
+            "planPreference": {},
+            "base": None,
+            "compute": {"nodes": 2},
+        },
+        "this recipe trains in one process: leave compute.nodes, processesPerNode and deepspeed",
+    ),
+    (
+        {"referenceModels": {"reward": {}}},
+        "set either training or version",
+    ),
+    (
+        {"data": [{"name": "train", "uri": "s3://b/k", "split": {"train": 80, "test": 10}}]},
+        "train, validation and test must add up to 100",
+    ),
+    (
+        {"exitCriteria": [{"metric": "loss", "max": 1, "against": "yesterday"}]},
+        "spec.exitCriteria[0].against",
+    ),
+    ({"stopEarly": [{"metric": "kl"}]}, "set min, max or both"),
+    ({"onUnmet": "Forget"}, 'spec.onUnmet: Unsupported value: "Forget"'),
+    (
+        {**CLASSIFIER, "classifier": {"label": "y", "xgboost": {}, "logisticRegression": {}}},
+        "set at most one of xgboost, logisticRegression",
+    ),
+    (
+        {
+            **CLASSIFIER,
+            "classifier": {
+                "label": "y",
+                "features": [{"name": "seconds", "type": "Numeric"}],
+                "forbidden": ["seconds"],
+            },
+        },
+        "a column must not be both in features and in forbidden",
+    ),
+    (
+        {
+            **CLASSIFIER,
+            "classifier": {"label": "y", "features": [{"name": "y", "type": "Numeric"}]},
+        },
+        "label must not be one of features",
+    ),
+    ({"base": {"training": {"name": "Not A Name"}}}, "spec.base.training.name: Invalid value"),
+    ({"base": {"scratch": {"layers": 0}}}, "greater than or equal to 1"),
+    ({"base": {"scratch": {"vocabSize": 100}}}, "greater than or equal to 260"),
+    (
+        {"data": [{"name": "validation", "uri": "s3://b/k"}]},
+        "spec: Invalid value: data needs an input named train",
+    ),
+    ({"data": []}, "spec.data: Invalid value: 0: spec.data in body should have at least 1 items"),
+    (
+        {"data": [{"name": "train", "uri": "s3://b/k"}, {"name": "train", "uri": "s3://b/l"}]},
+        'spec.data[1]: Duplicate value: {"name":"train"}',
+    ),
+    (data(uri="https://example.com/train.jsonl"), "spec.data[0].uri: Invalid value"),
+    (data(uri="configmap://one-part"), "spec.data[0].uri: Invalid value"),
+    (data(sha256="abc"), "spec.data[0].sha256: Invalid value"),
+    (data(maxRows=0), "spec.data[0].maxRows in body should be greater than or equal to 1"),
+    (
+        {"exitCriteria": [{"metric": "loss"}]},
+        "spec.exitCriteria[0]: Invalid value: set at least one of min, max, lowerBound",
+    ),
+    (
+        {"exitCriteria": [{"metric": "loss", "min": 2, "max": 1}]},
+        "spec.exitCriteria[0]: Invalid value: min must not be above max",
+    ),
+    ({"exitCriteria": [{"metric": "Eval Loss", "max": 1}]}, "spec.exitCriteria[0].metric"),
+    (
+        {"exitCriteria": [{"metric": "loss", "max": 1}, {"metric": "loss", "max": 2}]},
+        "spec.exitCriteria[1]: Duplicate value",
+    ),
+    (
+        {"compute": {"nodes": 2}, "artifact": {"uri": "file:///artifacts"}},
+        "several nodes need an artifact.uri that all of them can write: pvc:// or s3://",
+    ),
+    ({"compute": {"nodes": 0}}, "spec.compute.nodes in body should be greater than or equal to 1"),
+    (
+        {"compute": {"deepspeed": {"stage": 4}}},
+        "spec.compute.deepspeed.stage in body should be less than or equal to 3",
+    ),
+    ({"artifact": {"uri": "ftp://models"}}, "spec.artifact.uri: Invalid value"),
+    ({"artifact": {}}, "spec.artifact.uri: Required value"),
+    ({"sft": {"epochs": 0}}, "spec.sft.epochs in body should be greater than 0"),
+    ({"sft": {"learningRate": "1e-5"}}, 'learningRate in body must be of type number: "string"'),
+    ({"adapter": {"dropout": 1}}, "spec.adapter.dropout in body should be less than 1"),
+    ({"adapter": {"type": "DoRA"}}, 'spec.adapter.type: Unsupported value: "DoRA"'),
+    ({"maxRetries": -1}, "spec.maxRetries in body should be greater than or equal to 0"),
+    ({"seed": 2**32}, "spec.seed in body should be less than or equal to 4294967295"),
+    ({"tag": "exp 1"}, "spec.tag: Invalid value"),
+    (
+        grpo({"name": "both", "weight": 1, "regex": "x", "contains": ["y"]}),
+        "spec.grpo.rewards[0]: Invalid value: set exactly one of contains, containsAny, regex",
+    ),
+    (
+        grpo({"name": "none", "weight": 1}),
+        "set exactly one of contains, containsAny, regex, forbidden, length",
+    ),
+    (
+        grpo({"name": "len", "weight": 1, "length": {"target": 10, "max": 20}}),
+        "rewards[0].length: Invalid value: set either target, or under, or min and/or max",
+    ),
+    (grpo(REWARD, REWARD), 'spec.grpo.rewards[1]: Duplicate value: {"name":"structure"}'),
+    (grpo(numGenerations=1), "numGenerations in body should be greater than or equal to 2"),
+]
+
+BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
+    ({"target": {}}, "spec.target: Invalid value: set exactly one of version, training"),
+    (
+        {"target": {"version": 1, "training": {"name": "t"}}},
+        "spec.target: Invalid value: set exactly one of version, training",
+    ),
+    ({"target": {"version": 0}}, "spec.target.version in body should be greater than or equal to"),
+    ({"target": None}, "spec.target: Required value"),
+    (alert(), "spec.alerts[0]: Invalid value: set exactly one of expr, preset"),
+    (
+        alert(expr="up == 0", preset="Latency", max=1),
+        "spec.alerts[0]: Invalid value: set exactly one of expr, preset",
+    ),
+    (alert(preset="Latency"), "spec.alerts[0]: Invalid value: set max if and only if preset is"),
+    (alert(expr="up == 0", max=1), "spec.alerts[0]: Invalid value: set max if and only if preset"),
+    (
+        alert(preset="ErrorRate", max=5),
+        "max of preset ErrorRate is a ratio: between 0 and 1, below 1",
+    ),
+    (alert(preset="Sadness", max=1), 'spec.alerts[0].preset: Unsupported value: "Sadness"'),
+    (alert(expr="up", action="Pause"), 'spec.alerts[0].action: Unsupported value: "Pause"'),
+    (alert(expr="up", name="high-errors"), "spec.alerts[0].name: Invalid value"),
+    (
+        {"alerts": [{"name": "A", "expr": "x"}, {"name": "A", "expr": "y"}]},
+        'spec.alerts[1]: Duplicate value: {"name":"A"}',
+    ),
+    (steps(50, 10), "spec.rollout: Invalid value: the weights of steps must not fall"),
+    (steps(0), "spec.rollout.steps[0].weight in body should be greater than or equal to 1"),
+    (steps(101), "spec.rollout.steps[0].weight in body should be less than or equal to 100"),
+    ({"traffic": {"parentRefs": []}}, "spec.traffic.parentRefs in body should have at least 1"),
+    (
+        {"traffic": {"parentRefs": [PARENT], "path": "v1"}},
+        "spec.traffic.path in body should match '^/'",
+    ),
+    (
+        {"traffic": {"parentRefs": [PARENT], "hostnames": ["https://x.example"]}},
+        "spec.traffic.hostnames[0]: Invalid value",
+    ),
+    ({"server": {"replicas": 0}}, "spec.server.replicas in body should be greater than or equal"),
+]
+
+BAD_VERSIONS: list[tuple[Obj, str]] = [
+    (
+        {"artifact": {"uri": "pvc://models/forge/1", "sha256": "short"}},
+        "spec.artifact.sha256: Invalid value",
+    ),
+    ({"artifact": {"uri": "models", "sha256": DIGEST}}, "spec.artifact.uri: Invalid value"),
+    ({"recipe": "Magic"}, 'spec.recipe: Unsupported value: "Magic"'),
+    ({"training": None}, "spec.training: Required value"),
+]
