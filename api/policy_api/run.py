@@ -16,13 +16,18 @@ from policy_api.v1alpha1.training import (
 )
 
 
-class RunInput(ApiModel):
-    """One data input, resolved to what the pod opens."""
+class RunFile(ApiModel):
+    """One file, resolved to what the pod opens."""
 
-    name: str = Field(description="`train`, `validation`, …")
     uri: str = Field(description="As the user wrote it; this is what goes into the manifest.")
     path: str = Field(description="A local path, or an s3:// URL for fsspec.")
     sha256: str | None = Field(default=None, pattern=SHA256, description="Wanted checksum.")
+
+
+class RunInput(RunFile):
+    """One data input, resolved to what the pod opens."""
+
+    name: str = Field(description="`train`, `validation`, …")
     max_rows: int | None = Field(default=None, ge=1, description="Take at most this many rows.")
     split: Split | None = Field(default=None, description="Parts that are held out.")
 
@@ -42,14 +47,6 @@ class RunReference(ApiModel):
 
     name: str = Field(description="`reward`, `judge` or `version:<N>`.")
     artifact: BaseArtifact = Field(description="Where it is.")
-
-
-class RunFile(ApiModel):
-    """One file, resolved to what the pod opens."""
-
-    uri: str = Field(description="As the user wrote it.")
-    path: str = Field(description="A local path, or an s3:// URL for fsspec.")
-    sha256: str | None = Field(default=None, pattern=SHA256, description="Wanted checksum.")
 
 
 class RunBase(ApiModel):

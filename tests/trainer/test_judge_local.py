@@ -1,5 +1,6 @@
 """A judge that is a model in this process: a small one that learned to judge, by recipe SFT."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -193,7 +194,8 @@ def _wait(url, child):
         try:
             urllib.request.urlopen(url, timeout=5)
         except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.1)
         else:
             return
     pytest.fail("transformers serve did not come up")

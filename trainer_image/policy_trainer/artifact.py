@@ -28,6 +28,7 @@ from policy_api.artifact import (
 )
 from policy_api.report import ReportedArtifact
 from policy_api.run import BaseArtifact, RunConfig
+from policy_api.v1alpha1.version import version_name
 
 from policy_trainer import bundle
 from policy_trainer.result import Evaluated, Trained
@@ -127,7 +128,7 @@ def _exports(
     from policy_trainer.exports import write  # noqa: PLC0415 - only who asks for one needs it
 
     wanted = write.Wanted(run.store.exports, run.store.gguf_types)
-    name = f"{run.policy}-v{number}"
+    name = version_name(run.policy, number)
     made = write.write(local, local / write.FOLDER, evaluated.kind, name, wanted)
     return tuple(e.model_copy(update={"path": f"{write.FOLDER}/{e.path}"}) for e in made)
 

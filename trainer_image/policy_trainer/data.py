@@ -84,7 +84,7 @@ def number(row: Row, field: str, place: Place) -> float:
     raise place.error(f"field {field!r} {found_text}, wanted a number", field)
 
 
-def content_of(source: RunInput | RunFile, field: str) -> tuple[bytes, str]:
+def content_of(source: RunFile, field: str) -> tuple[bytes, str]:
     """Return a file's content and its sha256.
 
     Raises:
@@ -118,12 +118,12 @@ def load(source: RunInput, check: Check) -> Data:
     return Data(rows, used)
 
 
-def unreadable(source: RunInput | RunFile, error: OSError, field: str) -> DataInvalidError:
+def unreadable(source: RunFile, error: OSError, field: str) -> DataInvalidError:
     """Return the error of a file that cannot be read."""
     return DataInvalidError(f"cannot read {source.uri}: {error}", field=field)
 
 
-def check_sum(source: RunInput | RunFile, found: str, field: str) -> None:
+def check_sum(source: RunFile, found: str, field: str) -> None:
     """Refuse another file than the wanted one, if one is.
 
     Raises:

@@ -11,6 +11,7 @@ from pathlib import Path
 from policy_api.artifact import MANIFEST, PolicyManifest
 from policy_api.report import EXIT_CODES
 from policy_api.v1alpha1.store import Export, GGUFType
+from policy_api.v1alpha1.version import version_name
 from pydantic import ValidationError
 
 from policy_trainer.errors import ConfigInvalidError, RunError
@@ -28,8 +29,7 @@ def export(folder: Path, output: Path, wanted: Wanted) -> list[str]:
         made = PolicyManifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError) as error:
         raise ConfigInvalidError(f"{folder} is no artifact: no {MANIFEST} can be read") from error
-    output.mkdir(parents=True, exist_ok=True)
-    name = f"{made.policy}-v{made.version}"
+    name = version_name(made.policy, made.version)
     return [
         f"{output / file.path}: {file.format} {file.gguf_type or ''}".rstrip()
         + f", its outputs differ by at most {file.max_difference:.2g}"

@@ -1,5 +1,6 @@
 """A small network as arrays: linear layers with one activation between them. Numpy alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -53,6 +54,10 @@ class Layers:
         """Read what `write` wrote."""
         from safetensors.numpy import load_file  # noqa: PLC0415 - see write
 
-        tensors = load_file(file)
+        return cls.of(load_file(file), activation)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Numbers], activation: Activation) -> Self:
+        """Return the network of weights by their names, see `write`."""
         pairs = range(len(tensors) // 2)
         return cls(tuple((tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in pairs), activation)

@@ -13,10 +13,9 @@ import numpy as np
 from policy_api.v1alpha1.store import GGUFType
 
 from policy_trainer.errors import ConfigInvalidError
-from policy_trainer.exports import gguf_vocabulary
+from policy_trainer.exports import FIELD, gguf_vocabulary
 from policy_trainer.layers import Numbers
 
-FIELD = "artifact.exports"
 # transformers' model_type -> the architecture's name in GGUF.
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 BLOCK = 32  # numbers that Q8_0 keeps with one scale
@@ -54,13 +53,14 @@ def check(config: Mapping[str, Any]) -> None:
         )
 
 
-def write(folder: Path, file: Path, type_: GGUFType) -> float:
+def write(folder: Path, file: Path, type_: GGUFType, wanted: Any) -> float:
     """Write a model and its tokenizer; return the largest difference of a logit.
 
     Args:
         folder: What transformers saved: config.json, safetensors, tokenizer.json.
         file: Where to.
         type_: How weights are kept. Vectors stay F32, and what Q8_0 cannot divide into blocks.
+        wanted: The model's own `logits`.
 
     Raises:
         ConfigInvalidError: the architecture or tokenizer is not known, or the file read back
@@ -93,7 +93,7 @@ def write(folder: Path, file: Path, type_: GGUFType) -> float:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return _difference(folder, file, type_)
+    return _difference(folder, file, type_, wanted)
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -150,19 +150,26 @@ def _arranged(tensor: str, values: Numbers, config: Mapping[str, Any], name: str
     return split.swapaxes(1, 2).reshape(values.shape)
 
 
-def _difference(folder: Path, file: Path, type_: GGUFType) -> float:
-    """Return the largest difference of a logit to the file's, as transformers reads it."""
+def logits(folder: Path, **how: Any) -> Any:
+    """Return the logits of a model after each of some tokens: (1, tokens, vocabulary).
+
+    Args:
+        folder: With the model's files.
+        how: More for transformers' from_pretrained.
+    """
     import torch  # noqa: PLC0415 - seconds
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
-    def logits(place: Path, **how: Any) -> Any:
-        model = AutoModelForCausalLM.from_pretrained(str(place), dtype=torch.float32, **how).eval()
-        chance = np.random.default_rng(0)
-        asked = chance.integers(model.config.vocab_size, size=(1, PROBE))
-        with torch.inference_mode():
-            return model(torch.from_numpy(asked)).logits
+    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, **how).eval()
+    asked = np.random.default_rng(0).integers(model.config.vocab_size, size=(1, PROBE))
+    with torch.inference_mode():
+        return model(torch.from_numpy(asked)).logits
 
-    wanted = logits(folder)
+
+def _difference(folder: Path, file: Path, type_: GGUFType, wanted: Any) -> float:
+    """Return the largest difference of a logit to the file's, as transformers reads it."""
+    from transformers import AutoConfig  # noqa: PLC0415 - seconds
+
     shape = AutoConfig.from_pretrained(str(folder))
     # transformers does not read from a GGUF file how wide the heads of Qwen3 are.
     how = {"config": shape} if shape.model_type == "qwen3" else {}

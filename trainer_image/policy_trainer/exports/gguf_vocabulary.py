@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.exports import FIELD
 
 BYTE = re.compile(r"^<0x[0-9A-F]{2}>$")
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -83,7 +84,7 @@ def _unknown(what: str) -> ConfigInvalidError:
     return ConfigInvalidError(
         f"{what} cannot be written as GGUF, only SentencePiece's BPE and those of GPT-2, Llama 3 "
         "and Qwen: leave GGUF out",
-        field="artifact.exports",
+        field=FIELD,
     )
 
 

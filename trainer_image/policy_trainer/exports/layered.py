@@ -11,7 +11,7 @@ from policy_api.artifact import Kind
 from policy_trainer import offers, qnetwork
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import onnx_check
-from policy_trainer.layers import Activation, Layers
+from policy_trainer.layers import Layers
 from policy_trainer.qnetwork import QPolicy
 
 ABOUT = "policyops"  # metadata of an ONNX file: the JSON that the artifact has beside the weights
@@ -88,9 +88,7 @@ def read_onnx(content: bytes, name: str) -> QPolicy:
             "base.onnx",
         )
     tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    count = range(len(tensors) // 2)
-    pairs = tuple((tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in count)
-    return QPolicy.from_json(json.loads(about), Layers(pairs, Activation.RELU))
+    return QPolicy.from_json(json.loads(about), Layers.of(tensors, qnetwork.ACTIVATION))
 
 
 def write_json(folder: Path, file: Path, name: str) -> float:

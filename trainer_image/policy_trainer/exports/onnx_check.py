@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.exports import FIELD
 from policy_trainer.layers import Numbers
 
 MOST = 1e-4  # of an output
@@ -37,6 +38,6 @@ def difference(
         raise ConfigInvalidError(
             f"{file.name} in onnxruntime differs by {off:.3g} in an output, at most {MOST:g} is "
             "rounding: leave ONNX out",
-            field="artifact.exports",
+            field=FIELD,
         )
     return off

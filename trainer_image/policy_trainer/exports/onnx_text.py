@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from policy_api.artifact import Kind
 
+from policy_trainer import base_model
 from policy_trainer.exports import onnx_check
 
 INPUTS = ("input_ids", "attention_mask")
@@ -37,8 +38,9 @@ def write(folder: Path, file: Path, kind: Kind) -> float:
                 input_ids=input_ids, attention_mask=attention_mask, use_cache=False
             ).logits
 
-    output = "score" if kind is Kind.REWARD_MODEL else "logits"
-    model = Whole(_model(folder, kind)).eval()
+    scores = kind is Kind.REWARD_MODEL
+    output = "score" if scores else "logits"
+    model = Whole(base_model.from_folder(folder, scores=scores)).eval()
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     traced = _asked(vocabulary, 2, 9)
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -61,20 +63,8 @@ def write(folder: Path, file: Path, kind: Kind) -> float:
         file,
         dict(zip(INPUTS, asked, strict=True)),
         wanted,
-        lambda found: found if kind is Kind.REWARD_MODEL else found[read],
+        lambda found: found if scores else found[read],
     )
-
-
-def _model(folder: Path, kind: Kind) -> Any:
-    import torch  # noqa: PLC0415 - see write
-    from transformers import (  # noqa: PLC0415
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-    )
-
-    scores = kind is Kind.REWARD_MODEL
-    wanted = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
-    return wanted.from_pretrained(str(folder), dtype=torch.float32)
 
 
 def _asked(vocabulary: int, rows: int, length: int) -> tuple[Any, Any]:

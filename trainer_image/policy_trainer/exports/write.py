@@ -9,10 +9,9 @@ from policy_api.artifact import Kind, ManifestExport
 from policy_api.v1alpha1.store import Export, GGUFType
 
 from policy_trainer.errors import ConfigInvalidError
-from policy_trainer.exports import gguf_text, layered, onnx_text
+from policy_trainer.exports import FIELD, gguf_text, layered, onnx_text
 
 FOLDER = "exports"
-FIELD = "artifact.exports"
 
 # Takes the artifact's folder and the file to write; returns how far its outputs are off.
 Exporter = Callable[[Path, Path], float]
@@ -50,8 +49,8 @@ def write(
             what was written does not answer as the model does.
     """
     made = []
-    for format_, encoding, ending, export in _files(kind, name, wanted):
-        output.mkdir(exist_ok=True)
+    for format_, encoding, ending, export in _files(folder, kind, name, wanted):
+        output.mkdir(parents=True, exist_ok=True)
         file = output / f"{name}{ending}"
         off = export(folder, file)
         made.append(
@@ -61,13 +60,15 @@ def write(
 
 
 def _files(
-    kind: Kind, name: str, wanted: Wanted
+    folder: Path, kind: Kind, name: str, wanted: Wanted
 ) -> Iterable[tuple[Export, GGUFType | None, str, Exporter]]:
     """Yield (format, type, ending, exporter) of each file."""
     for format_ in wanted.formats:
         if format_ is Export.GGUF and kind is Kind.CAUSAL_LM:
+            own = gguf_text.logits(folder)
             for type_ in wanted.gguf_types:
-                yield format_, type_, f"-{type_}.gguf", partial(gguf_text.write, type_=type_)
+                export = partial(gguf_text.write, type_=type_, wanted=own)
+                yield format_, type_, f"-{type_}.gguf", export
         elif format_ is Export.ONNX and kind in TEXT:
             yield format_, None, ".onnx", partial(onnx_text.write, kind=kind)
         elif format_ is Export.ONNX and kind in NETWORKS:
