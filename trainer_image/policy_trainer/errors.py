@@ -1,6 +1,8 @@
 """How a run can end other than well: each error knows the outcome that the operator acts on."""
 
-from policy_api.report import Outcome
+import sys
+
+from policy_api.report import EXIT_CODES, Outcome
 
 
 class RunError(Exception):
@@ -42,3 +44,9 @@ class PreemptedError(RunError):
         self.step = step
         self.max_steps = max_steps
         self.resumed_from_step = resumed_from_step
+
+
+def tell(error: RunError) -> int:
+    """Say to a command's user, on standard error, what is wrong; return the exit code for it."""
+    sys.stderr.write(f"{error}\n")
+    return EXIT_CODES[error.outcome]

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policy_api.report import EXIT_CODES
 from policy_api.run import RunInput
 
 from policy_trainer import checks, data, decisions, ope, tabular, worth
 from policy_trainer.decisions import Decisions
-from policy_trainer.errors import ConfigInvalidError, RunError
+from policy_trainer.errors import ConfigInvalidError, RunError, tell
 from policy_trainer.ope import Estimator, RewardModel
 from policy_trainer.qnetwork import FILE, QPolicy
 
@@ -113,8 +112,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         found = evaluate(given.log, given.policy, given.success_reward, given.confidence)
     except RunError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CODES[error.outcome]
+        return tell(error)
     if given.json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
         return 0

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policy_api.artifact import MANIFEST, PolicyManifest
-from policy_api.report import EXIT_CODES
 from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.version import version_name
 from pydantic import ValidationError
 
-from policy_trainer.errors import ConfigInvalidError, RunError
+from policy_trainer.errors import ConfigInvalidError, RunError, tell
 from policy_trainer.exports import write
 from policy_trainer.exports.write import Wanted
 
@@ -49,8 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         lines = export(given.folder, given.output, wanted)
     except RunError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CODES[error.outcome]
+        return tell(error)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_api.report import EXIT_CODES
 from policy_api.run import RunConfig
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.recipes.common import Recipe
@@ -22,7 +21,7 @@ from policy_trainer.data_tools.pairing import pair
 from policy_trainer.data_tools.prepare import UNIQUE_RECIPES, Settings, prepare
 from policy_trainer.data_tools.split import split
 from policy_trainer.data_tools.validate import inputs, validate
-from policy_trainer.errors import ConfigInvalidError, DataInvalidError, RunError
+from policy_trainer.errors import ConfigInvalidError, DataInvalidError, RunError, tell
 
 SIGTERMED = 128 + signal.SIGTERM
 
@@ -36,8 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options.run(options)
     except RunError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CODES[error.outcome]
+        return tell(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from policy_api.report import EXIT_CODES, Outcome
 
 from policy_trainer.data import Row
-from policy_trainer.errors import RunError
+from policy_trainer.errors import RunError, tell
 from policy_trainer.judge import commands, lessons, options, rows
 from policy_trainer.judge.judge import Judge
 
@@ -28,8 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         given.run(given)
     except RunError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CODES[error.outcome]
+        return tell(error)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; with --cache FILE the same command goes on where it was\n")
         return EXIT_CODES[Outcome.PREEMPTED]
