@@ -135,7 +135,9 @@ class Api:
         self.closed = True
         for stream in list(self._streams):
             with contextlib.suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
+                # SSLSocket.shutdown drops the TLS state first: a reader in the middle of an event
+                # would go on with what is still encrypted, and take it for JSON.
+                socket.socket.shutdown(stream, socket.SHUT_RDWR)
         for client in self._clients:
             client.close()
 
