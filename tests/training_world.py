@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from policy_api.base import ObjectMeta, rfc3339
+from policy_api.conditions import get_condition
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
 from policy_operator.training.decide import decide
 from policy_operator.training.outcome import view
@@ -193,15 +194,15 @@ class Cluster:
     def apply(self, action, decision: Decision) -> None:
         """Carry out one write."""
         match action:
-            case StartAttempt(index, _, _):
+            case StartAttempt(index):
                 if index not in self.jobs:
                     self.jobs[index] = job(index, at=self.now, nodes=self.nodes)
                     self.jobs_made.append(index)
-            case CompleteAttempt(index, _):
+            case CompleteAttempt(index):
                 self.complete.add(index)
             case StopJob(name):
                 self.jobs[int(name.rsplit("-", 1)[1])]["spec"]["suspend"] = True
-            case RecordVersion(r, _, _, _):
+            case RecordVersion(r):
                 if self.version is None:
                     self.versions_made.append(r.artifact.version)
                 self.version = VersionRecord(ours=True, judged=True, training="sft")
@@ -228,12 +229,18 @@ class Cluster:
 
     def run(self, index: int) -> None:
         """Let an attempt's pods run."""
-        self.pods[index] = [pod(i, "Running", of=f"job-{index}") for i in range(self.nodes)]
+        self.pods[index] = [
+            pod(i, "Running", of=f"job-{index}", startTime=rfc3339(self.now))
+            for i in range(self.nodes)
+        ]
 
     def end(self, index: int, *pods: dict, failed: bool) -> None:
         """End an attempt."""
+        started = [p["status"].get("startTime") for p in self.pods.get(index, [])]
         for each in pods:
             each["metadata"]["ownerReferences"] = [{"uid": f"job-{index}"}]
+            if started and started[0]:
+                each["status"]["startTime"] = started[0]
         self.pods[index] = [*pods]
         kind = condition("Failed", "PodFailurePolicy", self.now) if failed else None
         self.jobs[index]["status"]["conditions"] = [
@@ -244,3 +251,18 @@ class Cluster:
         """Let time pass."""
         self.now += timedelta(seconds=seconds)
         return self
+
+
+def status_of(cluster: Cluster, kind: str = "Succeeded"):
+    """Return (status, reason, message) of a condition."""
+    found = get_condition(cluster.training.status.conditions, kind)
+    return found and (found.status, found.reason, found.message)
+
+
+def started(**changes) -> Cluster:
+    """Return a cluster whose first attempt trains; changes as of `training`."""
+    cluster = Cluster(training(**changes))
+    cluster.settle()
+    cluster.run(0)
+    cluster.settle()
+    return cluster

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel, Metric, Time
+from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict
@@ -85,6 +86,15 @@ class NamedArtifact(ParentArtifact):
     name: str = Field(description="Its role: `reward`, `judge` or `version:<N>`.")
 
 
+class VersionCost(ApiModel):
+    """What one version cost."""
+
+    policy: str = Field(description="Its policy.")
+    version: int = Field(ge=1, description="Its number.")
+    recipe: Recipe = Field(description="How it was trained.")
+    cost: Cost = Field(description="What it cost, as its trainer counted.")
+
+
 class PolicyManifest(ApiModel):
     """policy.json, written last and atomically: a folder without it is no artifact."""
 
@@ -108,6 +118,10 @@ class PolicyManifest(ApiModel):
     kind: Kind = Field(default=Kind.CAUSAL_LM, description="What the server loads it as.")
     references: tuple[NamedArtifact, ...] = Field(
         default=(), description="Other versions' models that took part."
+    )
+    costs: tuple[VersionCost, ...] = Field(
+        default=(),
+        description="What the versions cost that this one was made from, and last what it cost.",
     )
     stopped_early: str | None = Field(
         default=None, description="The rule of stopEarly that ended it, as a sentence."

@@ -62,6 +62,7 @@ REASON_KEPT: Final = "Kept"  # unmet exit criteria, and onUnmet is Keep
 REASON_BASE_FAILED: Final = "BaseFailed"
 REASON_REFERENCE_FAILED: Final = "ReferenceFailed"
 REASON_DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+REASON_BUDGET_EXCEEDED: Final = "BudgetExceeded"
 REASON_VERSION_CONFLICT: Final = "VersionConflict"
 REASON_EXIT_CRITERIA_MET: Final = "ExitCriteriaMet"  # of a PolicyVersion's Accepted
 

@@ -21,6 +21,7 @@ def resolve(
     training: RunTraining,
     *,
     attempt: int,
+    spent_seconds: int,
     min_version: int,
     base: BaseArtifact | None,
     references: Mapping[str, BaseArtifact],
@@ -33,6 +34,7 @@ def resolve(
         spec: As the user wrote it.
         training: Whose attempt it is.
         attempt: 0, 1, 2…
+        spent_seconds: How long the pods of earlier attempts ran.
         min_version: First number that may be free.
         base: The artifact that `base.training` or `base.version` stands for.
         references: The artifacts that take part, by role: `reward`, `version:3`.
@@ -71,6 +73,8 @@ def resolve(
         exit_criteria=tuple(spec.exit_criteria),
         stop_early=tuple(spec.stop_early),
         answer_schema=spec.answer_schema,
+        budget=spec.budget,
+        spent_seconds=spent_seconds,
         compute=spec.compute,
         checkpoints=spec.checkpoints,
         store=RunStore(

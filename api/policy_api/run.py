@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel
+from policy_api.v1alpha1.budget import Budget
 from policy_api.v1alpha1.inputs import Adapter, Scratch, Split
 from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
@@ -98,6 +99,10 @@ class RunConfig(RecipeBlocks):
     stop_early: tuple[StopRule, ...] = Field(default=(), description="When to end early.")
     answer_schema: AnswerSchema = Field(
         default_factory=AnswerSchema, description="Goes into the manifest."
+    )
+    budget: Budget | None = Field(default=None, description="At what prices it is counted.")
+    spent_seconds: int = Field(
+        default=0, ge=0, description="How long the pods of earlier attempts ran."
     )
     compute: Compute = Field(default_factory=Compute, description="Where and how wide it runs.")
     checkpoints: Checkpoints = Field(

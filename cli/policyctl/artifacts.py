@@ -6,6 +6,8 @@ from pathlib import Path
 
 from policy_api import criteria
 from policy_api.artifact import CLAIM, MANIFEST, PolicyManifest
+from policy_api.cost import HOUR
+from policy_api.v1alpha1.budget import Cost
 from pydantic import ValidationError
 
 from policyctl.errors import UserError
@@ -77,11 +79,23 @@ def describe(folder: Path) -> str:
         f"export     {e.path}, its outputs differ by at most {e.max_difference:.2g}"
         for e in made.exports
     ]
+    if made.costs:
+        lines.append(f"cost       {cost_of(made.costs[-1].cost)}")
     if made.stopped_early:
         lines.append(f"stopped    {made.stopped_early}")
     verdict = "accepted" if all(v.met for v in made.exit_criteria) else "not accepted"
     lines += [f"verdict    {verdict}: {criteria.summary(made.exit_criteria)}", ""]
     return "\n".join(lines + table(made))
+
+
+def cost_of(cost: Cost) -> str:
+    """Return what a version cost, in a few words."""
+    hours = f"{cost.gpu_seconds / HOUR:.3g} GPU hours" if cost.gpu_seconds else ""
+    time = hours or f"{cost.cpu_seconds / HOUR:.3g} CPU hours"
+    if cost.usd is None:
+        return time
+    estimated = "" if cost.estimated_usd is None else f", estimated {cost.estimated_usd:.4g}"
+    return f"{cost.usd:.4g} USD ({time}{estimated})"
 
 
 def table(made: PolicyManifest) -> list[str]:

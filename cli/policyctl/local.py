@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from policyctl.progress import Progress
 EXIT_UNMET = 3  # trained, and its exit criteria say no
 LOOK_SECONDS = 0.2
 ATTEMPTS = "attempts"  # folder beside the volumes
+SPENT = "spent-seconds"  # file there: how long a training has run before
 _NAMED = re.compile(r"^(?:pvc|configmap)://([^/]+)/?(.*)$")
 
 Say = Callable[[str], None]
@@ -197,6 +199,7 @@ def _resolved(
         spec.model_copy(update={"compute": compute.model_copy(update=whole)}),
         RunTraining(namespace=manifest.namespace, name=manifest.name, uid=uid),
         attempt=0,
+        spent_seconds=0,
         min_version=1,
         base=base,
         references=references,
@@ -250,9 +253,14 @@ def _accepted(folder: Path, uri: str, made: PolicyManifest, *, kept: bool = Fals
 def _train_one(manifest: Manifest, run: RunConfig, place: Place, *, verbose: bool, say: Say) -> int:
     folder = place.volumes / ATTEMPTS / f"{manifest.name}-{run.training.uid[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
+    spent = folder / SPENT  # seconds, as text: of the runs that were stopped
+    earlier = int(spent.read_text()) if spent.is_file() else 0
+    run = run.model_copy(update={"spent_seconds": earlier})
     (folder / RUN_FILE).write_text(json.dumps(run.to_wire(), indent=1))
     say(f"{manifest.name}: recipe {run.recipe}, seed {run.seed}")
+    began = time.monotonic()
     report = _supervised(folder, verbose=verbose)
+    spent.write_text(str(earlier + round(time.monotonic() - began)))
     if report.outcome is not Outcome.COMPLETED or report.artifact is None:
         where = f" ({report.field})" if report.field else ""
         say(f"{manifest.name}: {report.outcome}{where}: {report.message}")
@@ -267,7 +275,8 @@ def _train_one(manifest: Manifest, run: RunConfig, place: Place, *, verbose: boo
 
 def _uid(manifest: Manifest, needed: Iterable[BaseArtifact]) -> str:
     """Return the same uid for the same manifest on the same versions: a stopped run is found."""
-    spec = json.dumps(manifest.spec.to_wire(), sort_keys=True)
+    lasting = manifest.spec.model_copy(update={"budget": None})  # what it may cost may change
+    spec = json.dumps(lasting.to_wire(), sort_keys=True)
     versions = [artifact.sha256 for artifact in needed]
     known = "\n".join([f"{manifest.namespace}/{manifest.name}", spec, *versions])
     return hashlib.sha256(known.encode()).hexdigest()[:32]
@@ -278,6 +287,8 @@ def _told(manifest: Manifest, made: PolicyManifest, folder: Path, say: Say) -> i
         say(line)
     if made.stopped_early:
         say(f"{manifest.name}: stopped early, {made.stopped_early}")
+    if made.costs:
+        say(f"{manifest.name}: cost {artifacts.cost_of(made.costs[-1].cost)}")
     for verdict in made.exit_criteria:
         state = "met" if verdict.met else "NOT met"
         observed = verdict.message or f"{verdict.observed:.4g}"

@@ -213,6 +213,27 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
     (endpoint(url="http://api.example.com/v1"), "url must be https://…, or http://… of a Service"),
     (endpoint(url="http://evil.example/x.svc"), "url must be https://…, or http://… of a Service"),
     (endpoint(url="ftp://models.ml.svc"), "url must be https://…, or http://… of a Service"),
+    (
+        {"budget": {"maxUSD": 5}},
+        "maxUSD and estimatedUSD need a price: set usdPerGPUHour, usdPerCPUHour or both",
+    ),
+    ({"budget": {"estimatedUSD": 5}}, "maxUSD and estimatedUSD need a price"),
+    (
+        {"budget": {"maxGPUHours": 5}},
+        "budget.maxGPUHours is for GPUs: set compute.gpusPerNode, or limit the cost by maxUSD",
+    ),
+    (
+        {"budget": {"maxUSD": 5, "usdPerGPUHour": 1}},
+        "without GPUs, budget.maxUSD needs the CPUs' price: set budget.usdPerCPUHour",
+    ),
+    (
+        {"budget": {"maxUSD": 5, "usdPerCPUHour": 1}, "compute": {"gpusPerNode": 1}},
+        "with GPUs, budget.maxUSD needs their price: set budget.usdPerGPUHour",
+    ),
+    (
+        {"budget": {"maxUSD": 0, "usdPerCPUHour": 1}},
+        "spec.budget.maxUSD in body should be greater than 0",
+    ),
     (endpoint(maxUSD=5), "maxUSD needs a price: set usdPerMillionInputTokens or"),
     (
         endpoint(maxUSD=0, usdPerMillionInputTokens=1),

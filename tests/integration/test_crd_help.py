@@ -41,6 +41,7 @@ def test_columns_of_a_training(control_plane: ControlPlane, api: Api, namespace:
             "state": "Running",
             "version": 3,
             "progress": {"step": 40, "maxSteps": 100, "percent": 40, "remainingSeconds": 90},
+            "cost": {"usd": 1.25},
             "attempts": [{"index": 0, "job": "forge-0"}, {"index": 1, "job": "forge-1"}],
         },
     )
@@ -54,6 +55,7 @@ def test_columns_of_a_training(control_plane: ControlPlane, api: Api, namespace:
         "STATE": "Running",
         "STEP": "40",
         "DONE": "40",
+        "COST": "1.25",
     }
     (wide,) = rows(control_plane.kubectl("get", "ptrain", "-n", namespace, "-o", "wide"))
     assert (wide["LEFT"], wide["ATTEMPTS"], wide["TAG"]) == ("90", "1", "exp_001")

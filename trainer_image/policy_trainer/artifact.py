@@ -9,6 +9,7 @@ unfinished folder, and finds its finished one. No existing folder of another is 
 import hashlib
 import json
 import tempfile
+import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -30,7 +31,7 @@ from policy_api.report import ReportedArtifact
 from policy_api.run import BaseArtifact, RunConfig
 from policy_api.v1alpha1.version import version_name
 
-from policy_trainer import bundle
+from policy_trainer import bundle, costs
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.storage import Store
 
@@ -93,17 +94,30 @@ def finished(store: Store, run: RunConfig) -> tuple[ReportedArtifact, PolicyMani
     return None
 
 
-def write(store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated) -> ReportedArtifact:
-    """Write the model, its tokenizer and the manifest; return where."""
+def write(
+    store: Store, run: RunConfig, trained: Trained, evaluated: Evaluated, began: float
+) -> ReportedArtifact:
+    """Write the model, its tokenizer and the manifest; return where.
+
+    Args:
+        store: Where versions are.
+        run: The attempt.
+        trained: What it trained.
+        evaluated: What that is worth, and its files.
+        began: The monotonic time when the attempt began.
+    """
     number = claim(store, run)
     folder = f"{run.policy}/{number}"
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch)
         evaluated.write(local)
         exports = _exports(local, run, number, evaluated)
-        made = manifest(run, number, trained, evaluated).model_copy(update={"exports": exports})
+        made = manifest(run, number, trained, evaluated).model_copy(
+            update={"exports": exports, "costs": costs.of(run, number, time.monotonic() - began)}
+        )
         if run.store.bundle:
-            bundle.write(local / bundle.FOLDER, made, evaluated.charts, evaluated.tables)
+            tables = [*evaluated.tables, costs.table(made.costs)]
+            bundle.write(local / bundle.FOLDER, made, evaluated.charts, tables)
         files = tuple(
             ManifestFile(
                 path=file.relative_to(local).as_posix(),

@@ -11,6 +11,7 @@ from policy_api.run import BaseArtifact, RunConfig
 from policy_trainer import storage
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 
+COMPARED = "version:"  # role of a version that takes no part but is compared with: `version:<N>`
 AGAINST = "exitCriteria.against"  # the field that names versions to compare with
 
 
@@ -22,7 +23,7 @@ def others(run: RunConfig, kind: Kind) -> Iterator[tuple[str, Path]]:
         DataInvalidError: the artifact is not the one that was accepted.
     """
     for reference in run.references:
-        if reference.name.startswith("version:"):
+        if reference.name.startswith(COMPARED):
             yield reference.name, of_kind(reference.artifact, kind, AGAINST)
 
 

@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def train(run: RunConfig, process: Process, stop: StopRequest) -> Trained:
     return trained
 
 
-def execute(run: RunConfig, process: Process, stop: StopRequest) -> TrainingReport:
+def execute(run: RunConfig, process: Process, stop: StopRequest, began: float) -> TrainingReport:
     """Run the recipe, evaluate, write the artifact and return the report."""
     from policy_trainer import artifact, storage  # noqa: PLC0415 - seconds of imports
 
@@ -76,7 +77,7 @@ def execute(run: RunConfig, process: Process, stop: StopRequest) -> TrainingRepo
         return report
     for metric in trained.evaluated.metrics:
         log.info("%s %g [%s, %s]", metric.name, metric.value, metric.low, metric.high)
-    reported = artifact.write(store, run, trained, trained.evaluated)
+    reported = artifact.write(store, run, trained, trained.evaluated, began)
     log.info("wrote %s", reported.uri)
     return report.model_copy(
         update={"metrics": tuple(trained.evaluated.metrics), "artifact": reported}
@@ -85,12 +86,13 @@ def execute(run: RunConfig, process: Process, stop: StopRequest) -> TrainingRepo
 
 def attempt(stop: StopRequest) -> TrainingReport:
     """Do one attempt; every error becomes a report."""
+    began = time.monotonic()
     try:
         run = read_config()
         from policy_trainer import process as processes  # noqa: PLC0415 - after the config
 
         process = processes.join(run)
-        report = execute(run, process, stop)
+        report = execute(run, process, stop, began)
         # The other ranks do not wait for rank 0's evaluation: it may take longer than a collective
         # may, and their pods' work is done.
         if process.first:

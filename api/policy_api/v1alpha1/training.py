@@ -18,6 +18,7 @@ from policy_api.base import (
     rule,
     rules,
 )
+from policy_api.v1alpha1.budget import BUDGET_RULES, Budget, Cost
 from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
 from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import BLOCK_NAMES, BLOCK_RULES, RecipeBlocks
@@ -271,6 +272,7 @@ class PolicyTrainingSpec(RecipeBlocks):
             "several nodes need an artifact.uri that all of them can write: pvc:// or s3://",
         ),
         *EXPORT_RULES,
+        *BUDGET_RULES,
         *immutable(_RUN_SHAPING, "PolicyTraining"),
     )
 
@@ -331,6 +333,10 @@ class PolicyTrainingSpec(RecipeBlocks):
         default_factory=AnswerSchema,
         description="What a valid answer looks like; the server enforces it.",
     )
+    budget: Budget | None = Field(
+        default=None,
+        description="What it may cost, and at what prices it is counted; may be changed.",
+    )
     compute: Compute = Field(default_factory=Compute, description="Where and how wide it runs.")
     trainer: Trainer = Field(default_factory=Trainer, description="The image that trains.")
     checkpoints: Checkpoints = Field(
@@ -382,17 +388,23 @@ class Attempt(ApiModel):
     index: int = Field(ge=0, description="0, 1, 2…")
     job: str = Field(description="Name of the Job.")
     started_at: Time | None = Field(default=None, description="When its Job was created.")
+    running_since: Time | None = Field(default=None, description="When its first pod started.")
     ended_at: Time | None = Field(default=None, description="When it ended.")
     reason: str | None = Field(
         default=None,
         description=(
             "Why it ended: Completed, Preempted, Suspended, TrainerFailed, OutOfMemory, "
-            "DataInvalid, ConfigInvalid, ImageNotFound, DeadlineExceeded."
+            "DataInvalid, ConfigInvalid, ImageNotFound, DeadlineExceeded, BudgetExceeded."
         ),
     )
     message: str | None = Field(default=None, description="The same as a sentence.")
     resumed_from_step: int | None = Field(
         default=None, ge=0, description="Step of the checkpoint it started from."
+    )
+    run_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds that its pods ran; of a running one told once a minute.",
     )
 
 
@@ -432,6 +444,7 @@ class PolicyTrainingStatus(ApiModel):
         description="Verdicts, once the training has ended.",
         json_schema_extra=list_map("metric"),
     )
+    cost: Cost | None = Field(default=None, description="What it has cost, over all attempts.")
     attempts: list[Attempt] = Field(
         default_factory=list,
         description="The last 20 attempts, oldest first.",

@@ -15,6 +15,7 @@ from policy_api.base import (
     rule,
     rules,
 )
+from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.store import URI, SecretRef
 
@@ -52,6 +53,7 @@ class PolicyVersionSpec(ApiModel):
     parent_version: int | None = Field(
         default=None, ge=1, description="The version that training started from."
     )
+    cost: Cost | None = Field(default=None, description="What its training cost.")
     metrics: list[Metric] = Field(
         default_factory=list,
         max_length=64,

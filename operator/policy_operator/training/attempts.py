@@ -9,6 +9,7 @@ from policy_api.v1alpha1.training import Attempt
 from policy_operator.training.types import AttemptView, End
 
 KEPT_ATTEMPTS = 20
+COUNT_EVERY = timedelta(seconds=60)  # the status tells the seconds of a running attempt this often
 # An attempt that ends sooner than this has hardly trained; the next ones wait longer and longer.
 _SHORT = timedelta(seconds=60)
 _FIRST_RETRY = timedelta(seconds=5)
@@ -29,6 +30,7 @@ def merge_attempts(
             attempts[index] = attempt.model_copy(
                 update={
                     "ended_at": now.replace(microsecond=0),
+                    "run_seconds": lasted(attempt, now),
                     "reason": str(Outcome.PREEMPTED),
                     "message": f"Job {attempt.job} was deleted",
                 }
@@ -44,21 +46,38 @@ def merge_attempts(
 def _attempt(view: AttemptView, old: Attempt | None, now: datetime) -> Attempt:
     if view.end is not None:
         return ended_attempt(view, view.end, old, now)
-    return old or Attempt(index=view.index, job=view.job, started_at=view.created_at)
+    attempt = old or Attempt(index=view.index, job=view.job, started_at=view.created_at)
+    since = attempt.running_since or view.running_since
+    attempt = attempt.model_copy(update={"running_since": since})
+    seconds, told = lasted(attempt, now), attempt.run_seconds
+    if told is not None and seconds - told < COUNT_EVERY.total_seconds():
+        return attempt
+    return attempt.model_copy(update={"run_seconds": seconds if since is not None else None})
+
+
+def lasted(attempt: Attempt, until: datetime) -> int:
+    """Return the seconds that the attempt's pods ran until then; 0 when none has started."""
+    if attempt.running_since is None:
+        return 0
+    return max(0, int((until - attempt.running_since).total_seconds()))
 
 
 def ended_attempt(view: AttemptView, end: End, old: Attempt | None, now: datetime) -> Attempt:
     """Return the status's line of an attempt that has ended."""
     report = end.report
-    return Attempt(
+    at = end.at or now
+    since = old.running_since if old is not None else None
+    attempt = Attempt(
         index=view.index,
         job=view.job,
         started_at=old.started_at if old is not None else view.created_at,
-        ended_at=(end.at or now).replace(microsecond=0),
+        running_since=since or view.running_since,
+        ended_at=at.replace(microsecond=0),
         reason=str(end.reason),
         message=end.message,
         resumed_from_step=report.resumed_from_step if report is not None else None,
     )
+    return attempt.model_copy(update={"run_seconds": lasted(attempt, at)})
 
 
 def crashes(attempts: Sequence[Attempt]) -> int:

@@ -28,6 +28,7 @@ from policy_api.needs import BASE
 from policy_api.resolve import resolve
 from policy_api.run import RunConfig, RunTraining
 from policy_api.v1alpha1.store import SecretRef
+from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import (
     PolicyVersionSpec,
     TrainingOrigin,
@@ -57,6 +58,8 @@ class Plan:
     ca: str
     seconds: int | None = None
     """Of the training's time, what is left to this attempt."""
+    run_seconds: int | None = None
+    """Of the time that the budget pays for, what is left to this attempt's pods."""
 
 
 def job_name(training: Training, index: int) -> str:
@@ -98,6 +101,15 @@ def trainer_image(training: Training, settings: Settings) -> str:
     return training.spec.trainer.image or settings.trainer_image
 
 
+def spent_before(status: PolicyTrainingStatus, index: int) -> int:
+    """Return how long the pods of the attempts before this one ran."""
+    if status.cost is None:
+        return 0
+    return status.cost.run_seconds - sum(
+        a.run_seconds or 0 for a in status.attempts if a.index >= index
+    )
+
+
 def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
     """Return run.json: the spec with everything that the cluster had to resolve."""
     meta = training.meta
@@ -105,6 +117,7 @@ def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
         training.spec,
         RunTraining(namespace=meta.namespace, name=meta.name, uid=meta.uid),
         attempt=plan.index,
+        spent_seconds=spent_before(training.status, plan.index),
         min_version=plan.min_version,
         base=plan.dependencies[BASE].artifact if BASE in plan.dependencies else None,
         references={
@@ -239,6 +252,9 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
         "containers": [container],
         "volumes": volumes,
     }
+    if plan.run_seconds is not None:
+        # Unlike the Job's, a pod's deadline does not count the wait for a node.
+        spec["activeDeadlineSeconds"] = plan.run_seconds
     compute = training.spec.compute
     if compute.node_selector:
         spec["nodeSelector"] = dict(compute.node_selector)
@@ -332,6 +348,7 @@ def policy_version(training: Training, record: RecordVersion) -> Manifest:
         recipe=spec.recipe,
         tag=spec.tag,
         parent_version=record.parent_version,
+        cost=record.cost,
         metrics=list(record.metrics),
     )
     labels = {

@@ -1,8 +1,9 @@
 """What should become of a PolicyTraining: `decide(training, observed, now)`. Pure.
 
 A training is a row of attempts, each a Job. It ends when an attempt completes (its exit criteria
-judge it), when the input is bad, when memory is too small, when it has crashed too often or when
-its time is over. A preemption is no failure: the next attempt goes on from the checkpoint.
+judge it), when the input is bad, when memory is too small, when it has crashed too often, when its
+time is over or its budget is used up. A preemption is no failure: the next attempt goes on from the
+checkpoint. So does one whose budget is raised after it has ended by it.
 
 Read `decide` from top to bottom: the first case that applies wins.
 """
@@ -18,6 +19,7 @@ from policy_api.keys import (
     COND_SUCCEEDED,
     COND_SUSPENDED,
     REASON_BASE_FAILED,
+    REASON_BUDGET_EXCEEDED,
     REASON_DEADLINE_EXCEEDED,
     REASON_EXIT_CRITERIA_UNMET,
     REASON_IMAGE_NOT_FOUND,
@@ -52,6 +54,7 @@ from policy_operator.training.attempts import (
     merge_attempts,
     next_start,
 )
+from policy_operator.training.budget import Spending, spending, with_estimate
 from policy_operator.training.status import State, finished, take_progress, take_report
 from policy_operator.training.types import (
     Action,
@@ -107,22 +110,33 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     """
     if training.meta.deletion_timestamp is not None:
         return Decision(status=training.status)
-    if finished(training.status):
+    attempts = merge_attempts(training.status.attempts, observed.attempts, now)
+    spent = spending(training, attempts, now)
+    if finished(training.status) and not _goes_on(training.status, spent):
         return _after_the_end(training, observed, now)
 
-    attempts = merge_attempts(training.status.attempts, observed.attempts, now)
     state = State(training, now, training.status).update(
+        finished_at=None,
+        cost=spent.cost if attempts else None,
         observed_generation=training.meta.generation,
         attempts=list(attempts[-KEPT_ATTEMPTS:]),
         started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
     )
-    decision = _decide(state, attempts, observed)
-    news = _event(training.status.state, decision.status)
-    return replace(decision, events=(*decision.events, *news))
+    decision = _decide(state, attempts, observed, spent)
+    status = with_estimate(training, decision.status)
+    news = _event(training.status.state, status)
+    return replace(decision, status=status, events=(*decision.events, *news))
 
 
-def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one place to read it
-    state: State, attempts: tuple[Attempt, ...], observed: Observed
+def _goes_on(status: PolicyTrainingStatus, spent: Spending) -> bool:
+    """Whether a training that its budget has stopped may go on: the budget was raised."""
+    end = get_condition(status.conditions, COND_SUCCEEDED)
+    stopped = end is not None and end.reason == REASON_BUDGET_EXCEEDED
+    return stopped and spent.exceeded is None
+
+
+def _decide(  # noqa: C901, PLR0911, PLR0912 - the list of cases is the product; one place to read it
+    state: State, attempts: tuple[Attempt, ...], observed: Observed, spent: Spending
 ) -> Decision:
     training, now = state.training, state.now
     view = observed.attempts[-1] if observed.attempts else None
@@ -168,18 +182,22 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
             state = state.update(attempts=list(attempts[-KEPT_ATTEMPTS:]))
         return Decision(state.ended(False, REASON_DEADLINE_EXCEEDED, message).status, actions=stop)
 
-    # 4. A person wants it to pause.
+    # 4. Its budget is used up.
+    if spent.exceeded is not None:
+        return _stop_for_budget(state, active, stop, observed, spent.exceeded)
+
+    # 5. A person wants it to pause.
     if training.spec.suspend:
         return _suspend(state, active, stop, observed, deadline)
     if get_condition(state.status.conditions, COND_SUSPENDED) is not None:
         state = state.set(COND_SUSPENDED, "False", REASON_RESUMED, "suspend is false")
 
-    # 5. An attempt is under way.
+    # 6. An attempt is under way.
     if active is not None:
-        return _follow(state, active, observed, deadline)
+        return _follow(state, active, observed, _sooner(deadline, spent.look_again))
 
-    # 6. The next attempt: when its base is there and the last one's pods are gone.
-    return _start(state, attempts, observed, deadline)
+    # 7. The next attempt: when its base is there and the last one's pods are gone.
+    return _start(state, attempts, observed, deadline, spent.left_seconds)
 
 
 def _completed(state: State, view: AttemptView, end: End, observed: Observed) -> Decision:
@@ -207,7 +225,8 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
     actions: tuple[Action, ...] = ()
     if observed.version is None or not observed.version.judged:
         parent = parent_version(spec.policy, view.base_version)
-        actions = (RecordVersion(report, verdicts, finite(report.metrics), parent),)
+        metrics = finite(report.metrics)
+        actions = (RecordVersion(report, verdicts, metrics, parent, state.status.cost),)
     message = f"version {artifact.version}: {summary(verdicts)}"
     kept = not met and spec.on_unmet is OnUnmet.KEEP
     if kept:
@@ -222,6 +241,22 @@ def parent_version(policy: str, base: str | None) -> int | None:
     if base is None or not base.startswith(prefix) or not base[len(prefix) :].isdecimal():
         return None
     return int(base[len(prefix) :])
+
+
+def _stop_for_budget(
+    state: State,
+    active: AttemptView | None,
+    stop: tuple[Action, ...],
+    observed: Observed,
+    message: str,
+) -> Decision:
+    """Let the trainer save a checkpoint and stop; then end, until the budget is raised."""
+    if active is not None or observed.pods_left:
+        message = f"{message}: the trainer saves a checkpoint and stops"
+        state = state.running(REASON_SUSPENDING, message, really=active is not None)
+        return Decision(state.status, actions=stop)
+    message += "; raise it, and the training goes on from its checkpoint"
+    return Decision(state.ended(False, REASON_BUDGET_EXCEEDED, message).status)
 
 
 def _suspend(
@@ -241,7 +276,7 @@ def _suspend(
 
 
 def _follow(
-    state: State, active: AttemptView, observed: Observed, deadline: datetime | None
+    state: State, active: AttemptView, observed: Observed, due: datetime | None
 ) -> Decision:
     state, look_again = take_progress(state, observed)
     if active.stopping:  # suspend was taken back before the pods had stopped
@@ -254,11 +289,15 @@ def _follow(
         look_again = _sooner(look_again, state.now + _ASK_AGAIN)
     elif not active.complete and (ready := _all_ready(observed)) is not None:
         actions = (CompleteAttempt(active.index, ready),)
-    return Decision(state.status, actions=actions, next_check_at=_sooner(deadline, look_again))
+    return Decision(state.status, actions=actions, next_check_at=_sooner(due, look_again))
 
 
 def _start(
-    state: State, attempts: tuple[Attempt, ...], observed: Observed, deadline: datetime | None
+    state: State,
+    attempts: tuple[Attempt, ...],
+    observed: Observed,
+    deadline: datetime | None,
+    run_seconds: float | None,
 ) -> Decision:
     ready = _all_ready(observed)
     if ready is None:
@@ -281,12 +320,13 @@ def _start(
     left = state.training.spec.active_deadline_seconds
     if deadline is not None:
         left = max(1, math.ceil((deadline - state.now).total_seconds()))
+    paid = None if run_seconds is None else max(1, math.ceil(run_seconds))
     # The Job comes first, alone. The status that speaks of it and its other children follow from
     # it in the next round, so that in a burst no Job waits for the trimmings of another.
     job = f"{state.training.meta.name}-{index}"
     return Decision(
         status,
-        actions=(StartAttempt(index, ready, left),),
+        actions=(StartAttempt(index, ready, left, paid),),
         next_check_at=state.now,
         events=(("Normal", "AttemptStarted", f"Job {job} is made{after}"),),
     )

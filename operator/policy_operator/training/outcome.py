@@ -15,6 +15,7 @@ from policy_api.keys import (
     EXIT_DATA_INVALID,
     EXIT_PREEMPTED,
     LABEL_ATTEMPT,
+    REASON_BUDGET_EXCEEDED,
     REASON_CONTAINER_NOT_STARTED,
     REASON_DEADLINE_EXCEEDED,
     REASON_IMAGE_NOT_FOUND,
@@ -82,6 +83,8 @@ class PodEnd:
     killed_for_memory: bool
     disrupted: bool
     """Evicted, preempted or shut down with its node."""
+    out_of_budget: bool
+    """Its activeDeadlineSeconds, which is what the budget had left, is over."""
     deleted: bool
     """Somebody deletes it; the Job controller does so to all pods of a failed Job."""
     at: str
@@ -110,6 +113,7 @@ def pod_end(pod: Obj) -> PodEnd | None:
         or (report is not None and report.outcome is Outcome.OUT_OF_MEMORY),
         disrupted=condition(pod, "DisruptionTarget") is not None
         or status.get("reason") in ("Evicted", "Preempting", "NodeShutdown", "NodeLost"),
+        out_of_budget=status.get("reason") == "DeadlineExceeded",
         deleted="deletionTimestamp" in pod["metadata"],
         at=terminated.get("finishedAt") or "",
         text=text,
@@ -183,6 +187,10 @@ def failed(  # noqa: PLR0911 - one return a cause, the gravest first
         bad = next((e for e in ends if e.code == code), None)
         if bad is not None:
             return End(outcome, _sentence(bad), at, bad.report or report)
+    if any(e.out_of_budget for e in ends):
+        return End(
+            REASON_BUDGET_EXCEEDED, "its pods ran for as long as the budget let them", at, report
+        )
     starved = next((e for e in ends if e.killed_for_memory), None)
     if starved is not None:
         return End(Outcome.OUT_OF_MEMORY, _memory_message(starved, memory_limit(job)), at, report)
@@ -277,11 +285,13 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
     if end is not None and stopping and end.reason == Outcome.PREEMPTED:
         end = End(REASON_SUSPENDED, "stopped as asked; its checkpoint is kept", end.at, end.report)
     running, reason, message = progress_of_start(job, mine)
+    starts = [t for p in mine.values() if (t := (p.get("status") or {}).get("startTime"))]
     return AttemptView(
         index=int(meta["labels"][LABEL_ATTEMPT]),
         job=meta["name"],
         created_at=datetime.fromisoformat(meta["creationTimestamp"]),
         base_version=(meta.get("annotations") or {}).get(ANNOTATION_BASE),
+        running_since=parse_time(min(starts, default=None)),
         running=running,
         reason=reason,
         message=message,

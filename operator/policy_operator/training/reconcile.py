@@ -129,8 +129,12 @@ async def _act(
 ) -> None:
     meta = training.meta
     match action:
-        case StartAttempt(index, needed, seconds):
-            plan = replace(_plan(ctx, training, index, needed, reserved), seconds=seconds)
+        case StartAttempt(index, needed, seconds, run_seconds):
+            plan = replace(
+                _plan(ctx, training, index, needed, reserved),
+                seconds=seconds,
+                run_seconds=run_seconds,
+            )
             await _create_own(ctx, training, build.job(training, plan, ctx.settings))
         case CompleteAttempt(index, needed):
             plan = _plan(ctx, training, index, needed, reserved)

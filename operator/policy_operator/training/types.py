@@ -8,6 +8,7 @@ from typing import Any, Literal
 from policy_api.base import Metric, ObjectMeta
 from policy_api.report import TrainingReport
 from policy_api.run import BaseArtifact
+from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
 
 from policy_operator.progress import ReportedProgress
@@ -44,7 +45,7 @@ class End:
     """How an attempt ended."""
 
     reason: str
-    """Of policy_api.report.Outcome, or Suspended, DeadlineExceeded."""
+    """Of policy_api.report.Outcome, or Suspended, DeadlineExceeded, BudgetExceeded."""
     message: str
     at: datetime | None
     """When, if the cluster says so."""
@@ -60,6 +61,8 @@ class AttemptView:
     created_at: datetime
     base_version: str | None
     """Name of the PolicyVersion it starts from, as was decided when it was made."""
+    running_since: datetime | None = None
+    """When its first pod started, as far as its pods still tell."""
     running: bool = False
     """All of its pods run."""
     reason: str = ""
@@ -142,6 +145,8 @@ class StartAttempt:
     dependencies: Dependencies
     seconds: int | None = None
     """Time left to it: the Job controller ends it also while the operator is away."""
+    run_seconds: int | None = None
+    """How long the budget lets its pods run: so does the kubelet."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,7 @@ class RecordVersion:
     verdicts: tuple[CriterionVerdict, ...]
     metrics: tuple[Metric, ...]
     parent_version: int | None
+    cost: Cost | None
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ def test_run_json_carries_the_whole_spec():
 def test_a_version_outlives_its_training():
     made = training(**WIDE, tag="mvp")
     found = decode(done(4))
-    record = RecordVersion(found, (), tuple(found.metrics), parent_version=2)
+    record = RecordVersion(found, (), tuple(found.metrics), parent_version=2, cost=None)
     version = build.policy_version(made, record)
     assert "ownerReferences" not in version["metadata"]
     assert version["metadata"]["name"] == "forge-v4"

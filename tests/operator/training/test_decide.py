@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 from policy_api.base import Metric
-from policy_api.conditions import get_condition
 from policy_api.run import BaseArtifact
 from policy_operator.progress import ReportedProgress
 from policy_operator.training.types import (
@@ -20,22 +19,7 @@ from policy_operator.training.types import (
     VersionRecord,
     Waiting,
 )
-from training_world import T0, Cluster, done, ended, report, training
-
-
-def status_of(cluster: Cluster, kind: str = "Succeeded"):
-    """Return (status, reason, message) of a condition."""
-    found = get_condition(cluster.training.status.conditions, kind)
-    return found and (found.status, found.reason, found.message)
-
-
-def started(**changes) -> Cluster:
-    """Return a cluster whose first attempt trains."""
-    cluster = Cluster(training(**changes))
-    cluster.settle()
-    cluster.run(0)
-    cluster.settle()
-    return cluster
+from training_world import T0, Cluster, done, ended, report, started, status_of, training
 
 
 def test_the_job_comes_first_then_what_it_needs_then_the_status():

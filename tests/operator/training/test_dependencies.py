@@ -83,6 +83,12 @@ SUCCEEDED = [condition("Succeeded", "True")]
         (
             REWARD,
             "reward",
+            [other("rm", [condition("Succeeded", "False", "BudgetExceeded", "5 USD")])],
+            Waiting("waits for PolicyTraining rm, which has used up its budget"),
+        ),
+        (
+            REWARD,
+            "reward",
             [other("rm", SUCCEEDED, version=2)],
             Failed(
                 "PolicyTraining rm, its reward model, succeeded, but its PolicyVersion forge-v2 "

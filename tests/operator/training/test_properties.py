@@ -67,6 +67,10 @@ specs = st.fixed_dictionaries(
         "maxRetries": st.integers(0, 3),
         "activeDeadlineSeconds": st.integers(1, 2000),
         "ttlSecondsAfterFinished": st.integers(0, 500),
+        # A second costs a cent.
+        "budget": st.fixed_dictionaries(
+            {"usdPerCPUHour": st.just(36), "maxUSD": st.integers(1, 9)}
+        ),
     },
 )
 
@@ -136,6 +140,16 @@ def test_dying_between_two_writes_changes_no_end(spec, story, deaths):
     assert killed.training.status == undisturbed.training.status
     assert killed.jobs_made == undisturbed.jobs_made
     assert killed.versions_made == undisturbed.versions_made
+
+
+@settings(max_examples=150, deadline=None)
+@given(specs, moves)
+def test_each_attempt_is_paid_for_once(spec, story):
+    status = life(spec, story).training.status
+    assert len(status.attempts) < 20  # so that all are listed
+    if status.cost is not None:
+        assert status.cost.run_seconds == sum(a.run_seconds or 0 for a in status.attempts)
+        assert status.cost.usd == (status.cost.run_seconds / 100 if "budget" in spec else None)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,0 +1,96 @@
+"""What a training may cost, and what it has cost."""
+
+from pydantic import Field
+
+from policy_api.base import ApiModel, rule, rules
+
+
+class Budget(ApiModel):
+    """What a training may cost over all its attempts, and at what prices it is counted."""
+
+    model_config = rules(
+        rule(
+            "(!has(self.maxUSD) && !has(self.estimatedUSD)) || has(self.usdPerGPUHour) "
+            "|| has(self.usdPerCPUHour)",
+            "maxUSD and estimatedUSD need a price: set usdPerGPUHour, usdPerCPUHour or both",
+        )
+    )
+
+    max_usd: float | None = Field(
+        default=None,
+        gt=0,
+        alias="maxUSD",
+        description=(
+            "Stop the training before it costs more; it ends with BudgetExceeded, keeps its "
+            "checkpoint, and goes on from it when this is raised."
+        ),
+    )
+    max_gpu_hours: float | None = Field(
+        default=None,
+        gt=0,
+        alias="maxGPUHours",
+        description="The same for the hours of its GPUs: 2 GPUs for 3 hours are 6.",
+    )
+    usd_per_gpu_hour: float | None = Field(
+        default=None, gt=0, alias="usdPerGPUHour", description="Price of a GPU for an hour."
+    )
+    usd_per_cpu_hour: float | None = Field(
+        default=None,
+        gt=0,
+        alias="usdPerCPUHour",
+        description=(
+            "Price of a CPU for an hour. A pod has the CPUs that compute.resources requests, or "
+            "else limits; one if it says nothing."
+        ),
+    )
+    estimated_usd: float | None = Field(
+        default=None,
+        gt=0,
+        alias="estimatedUSD",
+        description="What the training is expected to cost; reports show it beside what it did.",
+    )
+
+
+_GPUS = "has(self.compute) && has(self.compute.gpusPerNode) && self.compute.gpusPerNode > 0"
+
+# Rules of a spec that has a budget and says in `compute` what is counted.
+BUDGET_RULES = [
+    rule(
+        f"!has(self.budget) || !has(self.budget.maxGPUHours) || ({_GPUS})",
+        "budget.maxGPUHours is for GPUs: set compute.gpusPerNode, or limit the cost by maxUSD",
+    ),
+    rule(
+        f"!has(self.budget) || !has(self.budget.maxUSD) || has(self.budget.usdPerGPUHour) "
+        f"|| !({_GPUS})",
+        "with GPUs, budget.maxUSD needs their price: set budget.usdPerGPUHour",
+    ),
+    rule(
+        f"!has(self.budget) || !has(self.budget.maxUSD) || has(self.budget.usdPerCPUHour) "
+        f"|| ({_GPUS})",
+        "without GPUs, budget.maxUSD needs the CPUs' price: set budget.usdPerCPUHour",
+    ),
+]
+
+
+class Cost(ApiModel):
+    """What a training has cost, over all attempts.
+
+    Pods count from the start of an attempt's first one, pulling the image included, to the
+    attempt's end; waiting for a node is free.
+    """
+
+    run_seconds: int = Field(default=0, ge=0, description="Seconds that its pods ran.")
+    gpu_seconds: int = Field(default=0, ge=0, description="The same, times all its GPUs.")
+    cpu_seconds: int = Field(default=0, ge=0, description="The same, times all its CPUs.")
+    usd: float | None = Field(
+        default=None, ge=0, description="Their cost at the budget's prices; unset: it has none."
+    )
+    estimated_usd: float | None = Field(
+        default=None,
+        ge=0,
+        alias="estimatedUSD",
+        description=(
+            "Newest estimate of the whole cost: while it runs, usd and the time left that the "
+            "trainer reports; else the budget's own."
+        ),
+    )

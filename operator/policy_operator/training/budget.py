@@ -1,0 +1,98 @@
+"""What a training has cost so far, and whether it may go on. Pure.
+
+The status carries the seconds of each attempt that it lists and the sum over all: what is not in
+the list any more is the difference. A running attempt is told once a minute, but judged exactly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from policy_api import cost
+from policy_api.v1alpha1.budget import Cost
+from policy_api.v1alpha1.training import Attempt, PolicyTrainingStatus
+
+from policy_operator.training.attempts import COUNT_EVERY, lasted
+from policy_operator.training.types import Training
+
+# So long before the limit the trainer is told to stop, to save its checkpoint within the budget…
+_MARGIN = timedelta(seconds=120)
+_MARGIN_PART = 0.05  # …but no more than this part of a small budget.
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What has been spent, and what is left."""
+
+    cost: Cost
+    exceeded: str | None
+    """A sentence that says which limit is reached."""
+    left_seconds: float | None
+    """How long the pods may still run; None without a limit."""
+    look_again: datetime | None
+    """When there is something to write or to stop."""
+
+
+def spending(training: Training, attempts: Sequence[Attempt], now: datetime) -> Spending:
+    """Return what a training has spent.
+
+    Args:
+        training: With the status that was written last.
+        attempts: Its attempts, brought up to date.
+        now: The time, UTC.
+    """
+    spec = training.spec
+    seconds = _sum(training.status, attempts)
+    told = cost.cost(spec.budget, spec.compute, seconds)
+    running = attempts[-1] if attempts and attempts[-1].ended_at is None else None
+    if running is not None and running.running_since is None:
+        running = None
+    extra = lasted(running, now) - (running.run_seconds or 0) if running is not None else 0
+    limit = cost.limit_seconds(spec.budget, spec.compute)
+    left = None if limit is None else limit - seconds - extra
+    margin = min(_MARGIN.total_seconds(), (limit or 0) * _MARGIN_PART)
+    exceeded = None
+    if left is not None and left <= margin:
+        exceeded = _sentence(
+            training, cost.cost(spec.budget, spec.compute, seconds + extra), attempts
+        )
+    look_again = None
+    if running is not None and spec.budget is not None and exceeded is None:
+        look_again = now + max(timedelta(seconds=1), COUNT_EVERY - timedelta(seconds=extra))
+        if left is not None:
+            look_again = min(look_again, now + timedelta(seconds=left - margin))
+    return Spending(told, exceeded, left, look_again)
+
+
+def _sum(status: PolicyTrainingStatus, attempts: Sequence[Attempt]) -> int:
+    """Return the seconds of all attempts, also of those that the status does not list any more."""
+    before = status.cost.run_seconds if status.cost is not None else 0
+    forgotten = before - sum(a.run_seconds or 0 for a in status.attempts)
+    # The Job of an attempt that is not listed any more may still be there and be seen again.
+    oldest = min((a.index for a in status.attempts), default=0)
+    listed = sum(a.run_seconds or 0 for a in attempts if a.index >= oldest)
+    return max(0, forgotten) + listed
+
+
+def _sentence(training: Training, spent: Cost, attempts: Sequence[Attempt]) -> str:
+    budget = training.spec.budget
+    assert budget is not None  # without one there is no limit
+    parts = [] if spent.usd is None else [f"{spent.usd:.4g} USD"]
+    if spent.gpu_seconds:
+        parts.append(f"{spent.gpu_seconds / cost.HOUR:.4g} GPU hours")
+    limits = [] if budget.max_usd is None else [f"maxUSD {budget.max_usd:g}"]
+    if budget.max_gpu_hours is not None:
+        limits.append(f"maxGPUHours {budget.max_gpu_hours:g}")
+    times = f"{attempts[-1].index + 1} attempts" if attempts[-1].index else "1 attempt"
+    return f"{' and '.join(parts)} in {times} use up budget.{' and '.join(limits)}"
+
+
+def with_estimate(training: Training, status: PolicyTrainingStatus) -> PolicyTrainingStatus:
+    """Write into the cost what the whole training will have cost, by the trainer's time left."""
+    if status.cost is None:
+        return status
+    left = status.progress.remaining_seconds if status.progress is not None else None
+    spec = training.spec
+    seconds = status.cost.run_seconds
+    told = cost.cost(spec.budget, spec.compute, seconds, seconds_left=left)
+    return status.model_copy(update={"cost": told})
