@@ -287,8 +287,8 @@ def _told(manifest: Manifest, made: PolicyManifest, folder: Path, say: Say) -> i
         say(line)
     if made.stopped_early:
         say(f"{manifest.name}: stopped early, {made.stopped_early}")
-    if made.costs:
-        say(f"{manifest.name}: cost {artifacts.cost_of(made.costs[-1].cost)}")
+    if made.costs and (cost := made.costs[-1].cost).usd is not None:
+        say(f"{manifest.name}: cost {artifacts.cost_of(cost)}")
     for verdict in made.exit_criteria:
         state = "met" if verdict.met else "NOT met"
         observed = verdict.message or f"{verdict.observed:.4g}"
