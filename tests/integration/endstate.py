@@ -1,7 +1,7 @@
 """What a namespace holds in the end, without what differs from run to run.
 
-Left out: times, uids, resource versions, random suffixes of pods, certificates. Everything else has
-to be the same whatever happened on the way.
+Left out: times and what they cost, uids, resource versions, random suffixes of pods, certificates.
+Everything else has to be the same whatever happened on the way.
 """
 
 import json
@@ -35,6 +35,12 @@ _DROPPED = {
     "startedAt",
     "endedAt",
     "finishedAt",
+    "runningSince",
+    "runSeconds",
+    "cpuSeconds",
+    "spentSeconds",
+    "usd",
+    "activeDeadlineSeconds",  # what a budget has left
     "updatedAt",
     "stepStartedAt",
     "trafficSince",
@@ -62,6 +68,8 @@ def _clean(value: Any, known: dict[str, str]) -> Any:
         cleaned = [_clean(v, known) for v in value]
         # Conditions are a map by type; Kubernetes's own controllers write them in any order.
         if all(isinstance(v, dict) and {"type", "status"} <= v.keys() for v in cleaned):
+            # The Job controller adds this one if it sees the pod's end before the suspension.
+            cleaned = [v for v in cleaned if v["type"] != "FailureTarget"]
             cleaned.sort(key=lambda v: str(v["type"]))
         return cleaned
     if isinstance(value, str):

@@ -167,6 +167,16 @@ def every_k(world: World, story: Story) -> list[str]:
     return writes
 
 
+def in_state(run: Run, state: str) -> None:
+    """Wait until the training is in a state."""
+
+    def is_so() -> bool:
+        status = run.api.get("PolicyTraining", run.namespace, "forge")["status"]
+        return bool(status["state"] == state)
+
+    until(state, is_so, seconds=STORY_SECONDS)
+
+
 def a_training_with_a_retry(run: Run) -> None:
     """The first attempt crashes, the second one succeeds."""
     run.api.create(training(run.namespace, tag="exp_001"))
@@ -174,13 +184,19 @@ def a_training_with_a_retry(run: Run) -> None:
     run.kubelet.end("forge-0", 70, failed(Outcome.TRAINER_FAILED, "ValueError: shapes differ"))
     run.kubelet.run("forge-1")
     run.kubelet.end("forge-1", 0, completed(1, eval_loss=1.5))
-    until(
-        "Succeeded",
-        lambda: (
-            run.api.get("PolicyTraining", run.namespace, "forge")["status"]["state"] == "Succeeded"
-        ),
-        seconds=STORY_SECONDS,
-    )
+    in_state(run, "Succeeded")
+
+
+def a_training_whose_budget_is_raised(run: Run) -> None:
+    """The budget stops the first attempt; with a larger one the second succeeds."""
+    run.api.create(training(run.namespace, budget={"usdPerCPUHour": 3600, "maxUSD": 2}))
+    run.kubelet.run("forge-0")
+    in_state(run, "BudgetExceeded")
+    larger = {"spec": {"budget": {"maxUSD": 1000}}}
+    run.api.patch("PolicyTraining", run.namespace, "forge", larger)
+    run.kubelet.run("forge-1")
+    run.kubelet.end("forge-1", 0, completed(1, eval_loss=1.5))
+    in_state(run, "Succeeded")
 
 
 def a_rollout_and_its_rollback(run: Run) -> None:
@@ -228,10 +244,11 @@ def a_rollout_and_its_rollback(run: Run) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("story", [a_training_with_a_retry, a_training_whose_budget_is_raised])
 def test_a_training_survives_a_kill_after_every_write(
-    world: World, record_property: Callable[[str, object], None]
+    world: World, story: Story, record_property: Callable[[str, object], None]
 ) -> None:
-    writes = every_k(world, a_training_with_a_retry)
+    writes = every_k(world, story)
     record_property("writes", len(writes))
     jobs = [w for w in writes if w.startswith("POST") and "/jobs/" in w]
     assert len(jobs) == 2
