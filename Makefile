@@ -37,8 +37,9 @@ test-unit: setup ## Pure functions: seconds.
 
 .PHONY: test-trainer
 test-trainer: setup trainer-env ## Recipes, checkpoints and the server, with torch on CPU.
+	@# The examples take longest: they come first, or one process would do them alone at the end.
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python -m pytest -q -n 2 --dist loadfile -m trainer \
-		tests/trainer tests/server tests/cli
+		--no-loadscope-reorder tests/cli tests/trainer tests/server
 
 .PHONY: test-integration
 test-integration: setup tools ## The operator against a real API server; crashes after every write.
