@@ -90,7 +90,7 @@ class Cost(ApiModel):
         ge=0,
         alias="estimatedUSD",
         description=(
-            "Newest estimate of the whole cost: while it runs, usd and the time left that the "
-            "trainer reports; else the budget's own."
+            "Newest estimate of the whole cost: usd, and the time left that the trainer last "
+            "reported; before it reports, and once it has completed, the budget's own."
         ),
     )
