@@ -73,14 +73,14 @@ def _usd(hourly: float, seconds: int) -> float:
     return round(hourly * seconds / HOUR, DIGITS)
 
 
-def limit_seconds(budget: Budget | None, compute: Compute) -> float | None:
-    """Return how long the pods may run, over all attempts; None means without end."""
-    if budget is None:
-        return None
-    limits = []
+def limits(budget: Budget | None, compute: Compute) -> dict[str, float]:
+    """Return how many seconds the pods may run, over all attempts, by the limit's field."""
+    found: dict[str, float] = {}
     hourly = usd_per_hour(budget, compute)
+    if budget is None:
+        return found
     if budget.max_usd is not None and hourly:
-        limits.append(budget.max_usd / hourly * HOUR)
+        found["maxUSD"] = budget.max_usd / hourly * HOUR
     if budget.max_gpu_hours is not None and gpus(compute):
-        limits.append(budget.max_gpu_hours / gpus(compute) * HOUR)
-    return min(limits) if limits else None
+        found["maxGPUHours"] = budget.max_gpu_hours / gpus(compute) * HOUR
+    return found

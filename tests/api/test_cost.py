@@ -1,7 +1,7 @@
 """What runs cost: pods, their GPUs and CPUs, prices, limits; by hand-made figures."""
 
 import pytest
-from policy_api.cost import cost, cpus, limit_seconds, usd_per_hour
+from policy_api.cost import cost, cpus, limits, usd_per_hour
 from policy_api.v1alpha1.budget import Budget
 from policy_api.v1alpha1.training import Compute
 
@@ -57,7 +57,7 @@ def test_an_hour_costs_all_pods(prices, made, wanted):
 
 def test_without_a_budget_time_is_counted_and_nothing_is_limited():
     assert usd_per_hour(None, L4) is None
-    assert limit_seconds(None, L4) is None
+    assert limits(None, L4) == {}
     found = cost(None, L4, 100, seconds_left=50)
     assert (found.run_seconds, found.gpu_seconds, found.cpu_seconds) == (100, 800, 1600)
     assert (found.usd, found.estimated_usd) == (None, None)
@@ -76,16 +76,18 @@ def test_the_estimate_is_the_budgets_until_the_trainer_knows_better(left, wanted
 
 
 @pytest.mark.parametrize(
-    ("limits", "made", "wanted"),
+    ("fields", "made", "wanted"),
     [
-        ({"maxUSD": 100, "usdPerGPUHour": 0.5}, L4, 100 / 4 * 3600),
-        ({"maxGPUHours": 16}, L4, 2 * 3600),
-        ({"maxUSD": 100, "usdPerGPUHour": 0.5, "maxGPUHours": 16}, L4, 2 * 3600),
-        ({"maxUSD": 100, "usdPerGPUHour": 0.5, "maxGPUHours": 1600}, L4, 25 * 3600),
-        ({"maxUSD": 0.04, "usdPerCPUHour": 0.04}, compute(), 3600),
-        ({"usdPerGPUHour": 0.5}, L4, None),
+        ({"maxUSD": 100, "usdPerGPUHour": 0.5}, L4, {"maxUSD": 100 / 4 * 3600}),
+        ({"maxGPUHours": 16}, L4, {"maxGPUHours": 2 * 3600}),
+        (
+            {"maxUSD": 100, "usdPerGPUHour": 0.5, "maxGPUHours": 16},
+            L4,
+            {"maxUSD": 25 * 3600, "maxGPUHours": 2 * 3600},
+        ),
+        ({"maxUSD": 0.04, "usdPerCPUHour": 0.04}, compute(), {"maxUSD": 3600}),
+        ({"usdPerGPUHour": 0.5}, L4, {}),
     ],
 )
-def test_the_first_limit_counts(limits, made, wanted):
-    found = limit_seconds(budget(**limits), made)
-    assert found == (None if wanted is None else pytest.approx(wanted))
+def test_each_limit_is_a_time(fields, made, wanted):
+    assert limits(budget(**fields), made) == pytest.approx(wanted)

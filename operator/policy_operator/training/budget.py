@@ -48,14 +48,14 @@ def spending(training: Training, attempts: Sequence[Attempt], now: datetime) -> 
     if running is not None and running.running_since is None:
         running = None
     extra = lasted(running, now) - (running.run_seconds or 0) if running is not None else 0
-    limit = cost.limit_seconds(spec.budget, spec.compute)
-    left = None if limit is None else limit - seconds - extra
-    margin = min(_MARGIN.total_seconds(), (limit or 0) * _MARGIN_PART)
-    exceeded = None
-    if left is not None and left <= margin:
-        exceeded = _sentence(
-            training, cost.cost(spec.budget, spec.compute, seconds + extra), attempts
-        )
+    limits = cost.limits(spec.budget, spec.compute)
+    first = min(limits, key=lambda name: limits[name], default=None)
+    left, margin, exceeded = None, 0.0, None
+    if first is not None:
+        left = limits[first] - seconds - extra
+        margin = min(_MARGIN.total_seconds(), limits[first] * _MARGIN_PART)
+        if left <= margin:
+            exceeded = _sentence(training, first, seconds + extra, attempts[-1].index + 1)
     look_again = None
     if running is not None and spec.budget is not None and exceeded is None:
         look_again = now + max(timedelta(seconds=1), COUNT_EVERY - timedelta(seconds=extra))
@@ -74,17 +74,17 @@ def _sum(status: PolicyTrainingStatus, attempts: Sequence[Attempt]) -> int:
     return max(0, forgotten) + listed
 
 
-def _sentence(training: Training, spent: Cost, attempts: Sequence[Attempt]) -> str:
+def _sentence(training: Training, limit: str, seconds: int, attempts: int) -> str:
+    """Say what has used up a limit, which is a field of the budget."""
     budget = training.spec.budget
     assert budget is not None  # without one there is no limit
-    parts = [] if spent.usd is None else [f"{spent.usd:.4g} USD"]
-    if spent.gpu_seconds:
-        parts.append(f"{spent.gpu_seconds / cost.HOUR:.4g} GPU hours")
-    limits = [] if budget.max_usd is None else [f"maxUSD {budget.max_usd:g}"]
-    if budget.max_gpu_hours is not None:
-        limits.append(f"maxGPUHours {budget.max_gpu_hours:g}")
-    times = f"{attempts[-1].index + 1} attempts" if attempts[-1].index else "1 attempt"
-    return f"{' and '.join(parts)} in {times} use up budget.{' and '.join(limits)}"
+    spent = cost.cost(budget, training.spec.compute, seconds)
+    if limit == "maxUSD":
+        wanted, what = budget.max_usd, f"{spent.usd:.4g} USD"
+    else:
+        wanted, what = budget.max_gpu_hours, f"{spent.gpu_seconds / cost.HOUR:.4g} GPU hours"
+    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return f"{what} in {times} use up budget.{limit} {wanted:g}"
 
 
 def with_estimate(training: Training, status: PolicyTrainingStatus) -> PolicyTrainingStatus:

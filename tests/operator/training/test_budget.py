@@ -213,6 +213,28 @@ def test_gpu_hours_are_a_limit_of_their_own():
     )
 
 
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ({"maxUSD": 1, "maxGPUHours": 8}, "0.9722 USD in 1 attempt use up budget.maxUSD 1;"),
+        (
+            {"maxUSD": 99, "maxGPUHours": 0.01},
+            "0.009722 GPU hours in 1 attempt use up budget.maxGPUHours 0.01;",
+        ),
+    ],
+)
+def test_the_limit_that_is_reached_is_named(limits, wanted):
+    prices = {"usdPerGPUHour": 100}
+    cluster = Cluster(training(compute={"gpusPerNode": 1}, budget={**prices, **limits}))
+    cluster.settle()
+    cluster.run(0)
+    cluster.settle()
+    cluster.later(35).settle()
+    stopped(cluster, 0)
+    cluster.settle()
+    assert status_of(cluster)[2].startswith(wanted)
+
+
 def test_the_kubelet_ends_what_an_operator_that_is_away_does_not():
     cluster = started(budget=TEN)
     preempt(cluster.later(300), 0)
