@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from policy_api.report import TrainingReport
@@ -52,7 +53,7 @@ def main(folder: Path, judge_url: str) -> None:
             signal.signal(signal.SIGTERM, request._on_signal)
         wanted = config(folder, uid, **{"compute": COMPUTE, **changes})
         try:
-            report = execute(wanted, process, request)
+            report = execute(wanted, process, request, time.monotonic())
         except PreemptedError as error:
             report = TrainingReport(
                 outcome=error.outcome,
