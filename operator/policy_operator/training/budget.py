@@ -10,7 +10,12 @@ from datetime import datetime, timedelta
 
 from policy_api import cost
 from policy_api.v1alpha1.budget import Cost
-from policy_api.v1alpha1.training import Attempt, PolicyTrainingStatus
+from policy_api.v1alpha1.training import (
+    Attempt,
+    PolicyTrainingSpec,
+    PolicyTrainingStatus,
+    Progress,
+)
 
 from policy_operator.training.attempts import COUNT_EVERY, lasted
 from policy_operator.training.types import Training
@@ -24,7 +29,8 @@ _MARGIN_PART = 0.05  # …but no more than this part of a small budget.
 class Spending:
     """What has been spent, and what is left."""
 
-    cost: Cost
+    seconds: int
+    """How long the pods of all attempts ran, as the status tells it."""
     exceeded: str | None
     """A sentence that says which limit is reached."""
     left_seconds: float | None
@@ -43,7 +49,6 @@ def spending(training: Training, attempts: Sequence[Attempt], now: datetime) -> 
     """
     spec = training.spec
     seconds = _sum(training.status, attempts)
-    told = cost.cost(spec.budget, spec.compute, seconds)
     running = attempts[-1] if attempts and attempts[-1].ended_at is None else None
     if running is not None and running.running_since is None:
         running = None
@@ -61,7 +66,7 @@ def spending(training: Training, attempts: Sequence[Attempt], now: datetime) -> 
         look_again = now + max(timedelta(seconds=1), COUNT_EVERY - timedelta(seconds=extra))
         if left is not None:
             look_again = min(look_again, now + timedelta(seconds=left - margin))
-    return Spending(told, exceeded, left, look_again)
+    return Spending(seconds, exceeded, left, look_again)
 
 
 def _sum(status: PolicyTrainingStatus, attempts: Sequence[Attempt]) -> int:
@@ -87,12 +92,16 @@ def _sentence(training: Training, limit: str, seconds: int, attempts: int) -> st
     return f"{what} in {times} use up budget.{limit} {wanted:g}"
 
 
-def with_estimate(training: Training, status: PolicyTrainingStatus) -> PolicyTrainingStatus:
-    """Write into the cost what the whole training will have cost, by the trainer's time left."""
+def price(spec: PolicyTrainingSpec, seconds: int, progress: Progress | None) -> Cost:
+    """Return what a training has cost, and what it will have, by its trainer's time left."""
+    left = progress.remaining_seconds if progress is not None else None
+    return cost.cost(spec.budget, spec.compute, seconds, seconds_left=left)
+
+
+def spent_before(status: PolicyTrainingStatus, index: int) -> int:
+    """Return how long the pods of the attempts before this one ran."""
     if status.cost is None:
-        return status
-    left = status.progress.remaining_seconds if status.progress is not None else None
-    spec = training.spec
-    seconds = status.cost.run_seconds
-    told = cost.cost(spec.budget, spec.compute, seconds, seconds_left=left)
-    return status.model_copy(update={"cost": told})
+        return 0
+    return status.cost.run_seconds - sum(
+        a.run_seconds or 0 for a in status.attempts if a.index >= index
+    )

@@ -27,8 +27,8 @@ from policy_api.keys import (
 from policy_api.needs import BASE
 from policy_api.resolve import resolve
 from policy_api.run import RunConfig, RunTraining
+from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.store import SecretRef
-from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import (
     PolicyVersionSpec,
     TrainingOrigin,
@@ -38,6 +38,7 @@ from policy_api.v1alpha1.version import (
 
 from policy_operator.settings import Settings
 from policy_operator.training import storage
+from policy_operator.training.budget import spent_before
 from policy_operator.training.outcome import CONTAINER
 from policy_operator.training.types import Dependencies, Manifest, RecordVersion, Training
 
@@ -99,15 +100,6 @@ def _metadata(training: Training, index: int) -> Manifest:
 def trainer_image(training: Training, settings: Settings) -> str:
     """Return the image that trains."""
     return training.spec.trainer.image or settings.trainer_image
-
-
-def spent_before(status: PolicyTrainingStatus, index: int) -> int:
-    """Return how long the pods of the attempts before this one ran."""
-    if status.cost is None:
-        return 0
-    return status.cost.run_seconds - sum(
-        a.run_seconds or 0 for a in status.attempts if a.index >= index
-    )
 
 
 def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
@@ -329,7 +321,7 @@ def job(training: Training, plan: Plan, settings: Settings) -> Manifest:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def policy_version(training: Training, record: RecordVersion) -> Manifest:
+def policy_version(training: Training, record: RecordVersion, cost: Cost | None) -> Manifest:
     """Return the registry's record. It has no owner: a version outlives its training."""
     artifact = record.report.artifact
     if artifact is None:
@@ -348,7 +340,7 @@ def policy_version(training: Training, record: RecordVersion) -> Manifest:
         recipe=spec.recipe,
         tag=spec.tag,
         parent_version=record.parent_version,
-        cost=record.cost,
+        cost=cost,
         metrics=list(record.metrics),
     )
     labels = {

@@ -54,7 +54,7 @@ from policy_operator.training.attempts import (
     merge_attempts,
     next_start,
 )
-from policy_operator.training.budget import Spending, spending, with_estimate
+from policy_operator.training.budget import Spending, price, spending
 from policy_operator.training.status import State, finished, take_progress, take_report
 from policy_operator.training.types import (
     Action,
@@ -117,13 +117,15 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
 
     state = State(training, now, training.status).update(
         finished_at=None,
-        cost=spent.cost if attempts else None,
         observed_generation=training.meta.generation,
         attempts=list(attempts[-KEPT_ATTEMPTS:]),
         started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
     )
     decision = _decide(state, attempts, observed, spent)
-    status = with_estimate(training, decision.status)
+    status = decision.status
+    if attempts:
+        told = price(training.spec, spent.seconds, status.progress)
+        status = status.model_copy(update={"cost": told})
     news = _event(training.status.state, status)
     return replace(decision, status=status, events=(*decision.events, *news))
 
@@ -135,7 +137,7 @@ def _goes_on(status: PolicyTrainingStatus, spent: Spending) -> bool:
     return stopped and spent.exceeded is None
 
 
-def _decide(  # noqa: C901, PLR0911, PLR0912 - the list of cases is the product; one place to read it
+def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one place to read it
     state: State, attempts: tuple[Attempt, ...], observed: Observed, spent: Spending
 ) -> Decision:
     training, now = state.training, state.now
@@ -171,32 +173,26 @@ def _decide(  # noqa: C901, PLR0911, PLR0912 - the list of cases is the product;
     started = state.status.started_at
     deadline = started + timedelta(seconds=limit) if limit is not None and started else None
     active = view if view is not None and view.end is None else None
-    stop: tuple[Action, ...] = ()
-    if active is not None and not active.stopping:
-        stop = (StopJob(active.job),)
     if deadline is not None and now >= deadline:
         message = f"not finished {limit} s after its first start (activeDeadlineSeconds)"
         if active is not None:
             over = End(REASON_DEADLINE_EXCEEDED, message, now)
             attempts = (*attempts[:-1], ended_attempt(active, over, attempts[-1], now))
             state = state.update(attempts=list(attempts[-KEPT_ATTEMPTS:]))
-        return Decision(state.ended(False, REASON_DEADLINE_EXCEEDED, message).status, actions=stop)
+        end = state.ended(False, REASON_DEADLINE_EXCEEDED, message)
+        return Decision(end.status, actions=_stop(active))
 
-    # 4. Its budget is used up.
-    if spent.exceeded is not None:
-        return _stop_for_budget(state, active, stop, observed, spent.exceeded)
-
-    # 5. A person wants it to pause.
-    if training.spec.suspend:
-        return _suspend(state, active, stop, observed, deadline)
+    # 4. Its budget is used up, or a person wants it to pause.
+    if spent.exceeded is not None or training.spec.suspend:
+        return _pause(state, active, observed, deadline, spent.exceeded)
     if get_condition(state.status.conditions, COND_SUSPENDED) is not None:
         state = state.set(COND_SUSPENDED, "False", REASON_RESUMED, "suspend is false")
 
-    # 6. An attempt is under way.
+    # 5. An attempt is under way.
     if active is not None:
         return _follow(state, active, observed, _sooner(deadline, spent.look_again))
 
-    # 7. The next attempt: when its base is there and the last one's pods are gone.
+    # 6. The next attempt: when its base is there and the last one's pods are gone.
     return _start(state, attempts, observed, deadline, spent.left_seconds)
 
 
@@ -225,8 +221,7 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
     actions: tuple[Action, ...] = ()
     if observed.version is None or not observed.version.judged:
         parent = parent_version(spec.policy, view.base_version)
-        metrics = finite(report.metrics)
-        actions = (RecordVersion(report, verdicts, metrics, parent, state.status.cost),)
+        actions = (RecordVersion(report, verdicts, finite(report.metrics), parent),)
     message = f"version {artifact.version}: {summary(verdicts)}"
     kept = not met and spec.on_unmet is OnUnmet.KEEP
     if kept:
@@ -243,36 +238,31 @@ def parent_version(policy: str, base: str | None) -> int | None:
     return int(base[len(prefix) :])
 
 
-def _stop_for_budget(
-    state: State,
-    active: AttemptView | None,
-    stop: tuple[Action, ...],
-    observed: Observed,
-    message: str,
-) -> Decision:
-    """Let the trainer save a checkpoint and stop; then end, until the budget is raised."""
-    if active is not None or observed.pods_left:
-        message = f"{message}: the trainer saves a checkpoint and stops"
-        state = state.running(REASON_SUSPENDING, message, really=active is not None)
-        return Decision(state.status, actions=stop)
-    message += "; raise it, and the training goes on from its checkpoint"
-    return Decision(state.ended(False, REASON_BUDGET_EXCEEDED, message).status)
+def _stop(active: AttemptView | None) -> tuple[Action, ...]:
+    """Return what stops the attempt that is under way, unless it is told so already."""
+    return () if active is None or active.stopping else (StopJob(active.job),)
 
 
-def _suspend(
+def _pause(
     state: State,
     active: AttemptView | None,
-    stop: tuple[Action, ...],
     observed: Observed,
     deadline: datetime | None,
+    exceeded: str | None,
 ) -> Decision:
+    """Let the trainer save a checkpoint and stop; then end by the budget, or wait for a person."""
     if active is not None or observed.pods_left:
         message = "the trainer saves a checkpoint and stops"
+        if exceeded is not None:
+            message = f"{exceeded}: {message}"
         state = state.running(REASON_SUSPENDING, message, really=active is not None)
-    else:
-        state = state.running(REASON_SUSPENDED, "suspend is true")
-        state = state.set(COND_SUSPENDED, "True", REASON_SUSPENDED, "suspend is true")
-    return Decision(state.status, actions=stop, next_check_at=deadline)
+        return Decision(state.status, actions=_stop(active), next_check_at=deadline)
+    if exceeded is not None:
+        message = f"{exceeded}; raise it, and the training goes on from its checkpoint"
+        return Decision(state.ended(False, REASON_BUDGET_EXCEEDED, message).status)
+    state = state.running(REASON_SUSPENDED, "suspend is true")
+    state = state.set(COND_SUSPENDED, "True", REASON_SUSPENDED, "suspend is true")
+    return Decision(state.status, next_check_at=deadline)
 
 
 def _follow(

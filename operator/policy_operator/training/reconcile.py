@@ -206,7 +206,7 @@ async def _record(
     ctx: Context, training: Training, record: RecordVersion, status: PolicyTrainingStatus
 ) -> None:
     """Claim the number by creating the PolicyVersion, then write the verdict into it."""
-    manifest = build.policy_version(training, record)
+    manifest = build.policy_version(training, record, status.cost)
     namespace, name = training.meta.namespace, manifest["metadata"]["name"]
     number = manifest["spec"]["version"]
     await ctx.numbers.remember(ctx.kube, namespace, training.spec.policy, number)

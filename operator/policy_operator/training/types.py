@@ -8,7 +8,6 @@ from typing import Any, Literal
 from policy_api.base import Metric, ObjectMeta
 from policy_api.report import TrainingReport
 from policy_api.run import BaseArtifact
-from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
 
 from policy_operator.progress import ReportedProgress
@@ -172,7 +171,6 @@ class RecordVersion:
     verdicts: tuple[CriterionVerdict, ...]
     metrics: tuple[Metric, ...]
     parent_version: int | None
-    cost: Cost | None
 
 
 @dataclass(frozen=True)

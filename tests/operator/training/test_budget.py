@@ -284,7 +284,9 @@ def test_the_version_is_recorded_with_its_cost():
     cluster = started(budget=PRICE)
     cluster.later(100)
     cluster.end(0, ended(message=done(1), at=cluster.now), failed=False)
-    (record,) = cluster.decide().actions
-    assert record.cost.usd == 1.0
-    spec = build.policy_version(cluster.training, record)["spec"]
+    decision = cluster.decide()
+    (record,) = decision.actions
+    told = decision.status.cost
+    assert told.usd == 1.0
+    spec = build.policy_version(cluster.training, record, told)["spec"]
     assert spec["cost"] == {"runSeconds": 100, "gpuSeconds": 0, "cpuSeconds": 100, "usd": 1.0}

@@ -282,8 +282,8 @@ def test_run_json_carries_the_whole_spec():
 def test_a_version_outlives_its_training():
     made = training(**WIDE, tag="mvp")
     found = decode(done(4))
-    record = RecordVersion(found, (), tuple(found.metrics), parent_version=2, cost=None)
-    version = build.policy_version(made, record)
+    record = RecordVersion(found, (), tuple(found.metrics), parent_version=2)
+    version = build.policy_version(made, record, None)
     assert "ownerReferences" not in version["metadata"]
     assert version["metadata"]["name"] == "forge-v4"
     spec = PolicyVersionSpec.model_validate(version["spec"])
