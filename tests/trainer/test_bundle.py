@@ -11,7 +11,7 @@ from policy_api.report import Outcome
 from policy_trainer import bundle
 from policy_trainer.figures import Chart, ChartKind, Series, Table
 from trainer import agents
-from trainer.worlds import config
+from trainer.worlds import config, manifest
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 
@@ -30,29 +30,6 @@ CHARTS = [
     ),
 ]
 TABLES = [Table("policies", "Policies <&>", ["name", "value"], [["x<y", 0.123456], ["none", None]])]
-
-
-def manifest(**changes):
-    made = {
-        "policy": "plans",
-        "version": 3,
-        "recipe": "CQL",
-        "seed": 1,
-        "createdAt": "2026-01-02T03:04:05Z",
-        "training": {"namespace": "ml", "name": "t", "uid": "u"},
-        "config": {"a": "<script>"},
-        "configSha256": "0" * 64,
-        "data": [{"name": "train", "uri": "file://x", "sha256": "0" * 64, "rows": 12345}],
-        "metrics": [{"name": "auc", "value": 0.87654321, "low": 0.8, "high": 0.9}],
-        "exitCriteria": [
-            {"metric": "auc", "met": True, "observed": 0.8765, "wanted": ">= 0.8"},
-            {"metric": "x", "met": False, "wanted": ">= 1", "message": "no metric 'x'"},
-        ],
-        "packages": {"torch": "2"},
-        "kind": "QNetwork",
-        "files": [],
-    }
-    return PolicyManifest.model_validate({**made, **changes})
 
 
 class Page(HTMLParser):

@@ -1,11 +1,11 @@
 """A version knows what it cost, and what those cost that it was made from."""
 
-import hashlib
+import json
 
 import pytest
-from policy_api.artifact import PolicyManifest, VersionCost
+from policy_api.artifact import VersionCost
 from policy_trainer import costs
-from trainer.worlds import config
+from trainer.worlds import config, manifest, reference
 
 pytestmark = pytest.mark.trainer
 
@@ -18,35 +18,11 @@ def told(policy, version, seconds=3600, usd=None, estimated=None):
 
 def artifact(root, policy, version, *parts):
     """Write a version's manifest with these costs; return how a run refers to it."""
-    made = PolicyManifest.model_validate(
-        {
-            "policy": policy,
-            "version": version,
-            "recipe": "SFT",
-            "seed": 1,
-            "createdAt": "2026-01-02T03:04:05Z",
-            "training": {"namespace": "ml", "name": "t", "uid": "u"},
-            "config": {},
-            "configSha256": "0" * 64,
-            "data": [],
-            "metrics": [],
-            "exitCriteria": [],
-            "packages": {},
-            "costs": [part.to_wire() for part in parts],
-            "files": [],
-        }
-    )
+    made = manifest(policy=policy, version=version, costs=parts)
     folder = root / policy / str(version)
     folder.mkdir(parents=True)
-    content = made.model_dump_json(by_alias=True, exclude_none=True).encode()
-    (folder / "policy.json").write_bytes(content)
-    return {
-        "uri": f"pvc://artifacts/{policy}/{version}",
-        "path": str(folder),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "policy": policy,
-        "version": version,
-    }
+    (folder / "policy.json").write_text(json.dumps(made.to_wire()))
+    return reference(folder, version, policy)
 
 
 def test_a_version_lists_what_it_was_made_from_once_and_itself_last(tmp_path):

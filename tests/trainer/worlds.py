@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from policy_api.artifact import PolicyManifest
 from policy_api.run import RunConfig
 from policy_trainer.stop import StopRequest
 
@@ -70,15 +71,39 @@ def config(root: Path, uid: str, **changes: Any) -> RunConfig:
     )
 
 
-def reference(folder: Path, version: int = 1) -> dict[str, Any]:
+def reference(folder: Path, version: int = 1, policy: str = "review-forge") -> dict[str, Any]:
     """Return an artifact as a run config names it."""
     return {
-        "uri": f"pvc://artifacts/policies/review-forge/{version}",
+        "uri": f"pvc://artifacts/policies/{policy}/{version}",
         "path": str(folder),
         "sha256": sha256(folder / "policy.json"),
-        "policy": "review-forge",
+        "policy": policy,
         "version": version,
     }
+
+
+def manifest(**changes: Any) -> PolicyManifest:
+    """Return a version's manifest; `changes` replace whole fields."""
+    made = {
+        "policy": "plans",
+        "version": 3,
+        "recipe": "CQL",
+        "seed": 1,
+        "createdAt": "2026-01-02T03:04:05Z",
+        "training": {"namespace": "ml", "name": "t", "uid": "u"},
+        "config": {"a": "<script>"},
+        "configSha256": "0" * 64,
+        "data": [{"name": "train", "uri": "file://x", "sha256": "0" * 64, "rows": 12345}],
+        "metrics": [{"name": "auc", "value": 0.87654321, "low": 0.8, "high": 0.9}],
+        "exitCriteria": [
+            {"metric": "auc", "met": True, "observed": 0.8765, "wanted": ">= 0.8"},
+            {"metric": "x", "met": False, "wanted": ">= 1", "message": "no metric 'x'"},
+        ],
+        "packages": {"torch": "2"},
+        "kind": "QNetwork",
+        "files": [],
+    }
+    return PolicyManifest.model_validate({**made, **changes})
 
 
 def grpo(base: Path, **changes: Any) -> dict[str, Any]:
