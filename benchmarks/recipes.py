@@ -27,7 +27,7 @@ for folder in ("api", "trainer_image", "tests"):
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TQDM_DISABLE"] = "1"
 
-from policy_api.run import RunConfig  # noqa: E402
+from policy_api.contract.run import RunConfig  # noqa: E402
 from policy_trainer import base_model, process, run  # noqa: E402
 from policy_trainer.stop import StopRequest  # noqa: E402
 from trainer.worlds import config  # noqa: E402

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from policy_api.base import ObjectMeta, rfc3339
-from policy_api.conditions import get_condition
+from policy_api.rules.conditions import get_condition
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
 from policy_operator.training.decide import decide
 from policy_operator.training.outcome import view

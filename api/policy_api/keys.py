@@ -43,29 +43,6 @@ COND_RUNNING: Final = "Running"
 COND_SUSPENDED: Final = "Suspended"
 COND_SUCCEEDED: Final = "Succeeded"
 
-# Reasons of a PolicyTraining's conditions, in the order of its life; `status.state` is one of them.
-REASON_WAITING_FOR_BASE: Final = "WaitingForBase"
-REASON_WAITING_FOR_REFERENCE: Final = "WaitingForReference"
-REASON_STARTING: Final = "Starting"
-REASON_UNSCHEDULABLE: Final = "Unschedulable"
-REASON_IMAGE_NOT_FOUND: Final = "ImageNotFound"
-REASON_CONTAINER_NOT_STARTED: Final = "ContainerNotStarted"
-REASON_REFUSED: Final = "Refused"  # the API server takes no Job now, e.g. a quota is used up
-REASON_TRAINING: Final = "Training"
-REASON_RETRYING: Final = "Retrying"  # after a crash or a preemption, before the next attempt
-REASON_SUSPENDING: Final = "Suspending"
-REASON_SUSPENDED: Final = "Suspended"
-REASON_RESUMED: Final = "Resumed"
-REASON_SUCCEEDED: Final = "Succeeded"
-REASON_EXIT_CRITERIA_UNMET: Final = "ExitCriteriaUnmet"
-REASON_KEPT: Final = "Kept"  # unmet exit criteria, and onUnmet is Keep
-REASON_BASE_FAILED: Final = "BaseFailed"
-REASON_REFERENCE_FAILED: Final = "ReferenceFailed"
-REASON_DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
-REASON_BUDGET_EXCEEDED: Final = "BudgetExceeded"
-REASON_VERSION_CONFLICT: Final = "VersionConflict"
-REASON_EXIT_CRITERIA_MET: Final = "ExitCriteriaMet"  # of a PolicyVersion's Accepted
-
 # Conditions of a PolicyVersion.
 COND_ACCEPTED: Final = "Accepted"
 COND_SERVING: Final = "Serving"

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from policy_api import criteria
-from policy_api.artifact import CLAIM, MANIFEST, PolicyManifest
-from policy_api.cost import HOUR
+from policy_api.contract.artifact import CLAIM, MANIFEST, PolicyManifest
+from policy_api.rules import criteria
+from policy_api.rules.cost import HOUR
 from policy_api.v1alpha1.budget import Cost
 from pydantic import ValidationError
 

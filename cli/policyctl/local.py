@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from policy_api import criteria
-from policy_api.artifact import MANIFEST, PolicyManifest
+from policy_api.contract.artifact import MANIFEST, PolicyManifest
+from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
+from policy_api.contract.run import BaseArtifact, RunConfig, RunTraining
 from policy_api.keys import RUN_FILE
-from policy_api.needs import BASE, needs
-from policy_api.report import EXIT_CODES, Outcome, TrainingReport
-from policy_api.resolve import resolve
-from policy_api.run import BaseArtifact, RunConfig, RunTraining
+from policy_api.rules import criteria
+from policy_api.rules.needs import BASE, needs
+from policy_api.rules.resolve import resolve
 from policy_api.v1alpha1.inputs import Reference
 from policy_api.v1alpha1.training import OnUnmet
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import yaml
 from policy_api.base import ApiModel
-from policy_api.nearest import hint
+from policy_api.rules.nearest import hint
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails

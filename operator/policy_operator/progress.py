@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from policy_api.base import Metric
-from policy_api.report import ProgressReport
+from policy_api.contract.report import ProgressReport
 
 # Names under which trainers report their step; the first are those of transformers' callback.
 _STEP = ("current_step", "global_step", "step")

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
+from policy_api import reasons
 from policy_api.keys import ALERT_ANNOTATION_RULES
 
 from policy_operator.cache import Cache
@@ -119,17 +120,17 @@ class Monitor:
         """Return what is known about one deployment's alerts."""
         if self._url is None:
             return Monitoring(
-                False, "NotConfigured", "the operator has no POLICYOPS_PROMETHEUS_URL"
+                False, reasons.NOT_CONFIGURED, "the operator has no POLICYOPS_PROMETHEUS_URL"
             )
         last = self._last
         if last is None or (now - last.asked_at).total_seconds() > PATIENCE_SECONDS:
             return Monitoring(
-                False, "PrometheusUnreachable", f"Prometheus at {self._url}: {self._error}"
+                False, reasons.PROMETHEUS_UNREACHABLE, f"Prometheus at {self._url}: {self._error}"
             )
         loaded = last.rules.get((namespace, name))
         return Monitoring(
             available=True,
-            reason="Reachable",
+            reason=reasons.REACHABLE,
             rules=loaded.checksum if loaded is not None else None,
             rules_error=loaded.error if loaded is not None else "",
             asked_at=last.asked_at,

@@ -7,7 +7,7 @@ from datetime import datetime
 from http import HTTPStatus
 
 from aiohttp import web
-from policy_api.report import parse_progress
+from policy_api.contract.report import parse_progress
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 

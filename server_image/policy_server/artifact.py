@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pydantic
-from policy_api.artifact import CLAIM, MANIFEST, SCHEMA_VERSION, ManifestFile, PolicyManifest
+from policy_api.contract.artifact import (
+    CLAIM,
+    MANIFEST,
+    SCHEMA_VERSION,
+    ManifestFile,
+    PolicyManifest,
+)
 
 SERVED_KIND = "CausalLM"
 # What transformers reads of a text model, and what people put beside it. None of these can run

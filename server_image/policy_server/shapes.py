@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from policy_api.artifact import Generation, ParentArtifact
 from policy_api.base import ApiModel, Metric
+from policy_api.contract.artifact import Generation, ParentArtifact
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict
 from pydantic import ConfigDict, Field, model_validator

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 import torch
-from policy_api.artifact import Generation, PolicyManifest
+from policy_api.contract.artifact import Generation, PolicyManifest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 from typing_extensions import override

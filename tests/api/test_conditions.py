@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_api.base import Condition
-from policy_api.conditions import Status, get_condition, is_true, set_condition
+from policy_api.rules.conditions import Status, get_condition, is_true, set_condition
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 

@@ -1,7 +1,7 @@
 """What runs cost: pods, their GPUs and CPUs, prices, limits; by hand-made figures."""
 
 import pytest
-from policy_api.cost import cost, cpus, limits, usd_per_hour
+from policy_api.rules.cost import cost, cpus, limits, usd_per_hour
 from policy_api.v1alpha1.budget import Budget
 from policy_api.v1alpha1.training import Compute
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_api.base import Metric
-from policy_api.keys import TERMINATION_LIMIT
-from policy_api.report import (
+from policy_api.contract.report import (
     EXIT_CODES,
     Outcome,
     ReportedArtifact,
@@ -16,6 +15,7 @@ from policy_api.report import (
     finite,
     parse_progress,
 )
+from policy_api.keys import TERMINATION_LIMIT
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=3000)
 short = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 
 Obj = dict[str, Any]
 T = TypeVar("T")

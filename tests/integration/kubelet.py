@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 from integration.client import Api, Obj, Refused, until
+from policy_api.contract.report import Outcome, TrainingReport
 from policy_api.keys import EXIT_PREEMPTED, LABEL_DEPLOYMENT, LABEL_TRAINING, LABEL_VERSION
-from policy_api.report import Outcome, TrainingReport
 
 NODE = "played"
 WATCH_SECONDS = 300

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from policy_api.base import Metric
+from policy_api.contract.report import Outcome, ReportedArtifact, TrainingReport
 from policy_api.keys import (
     ALERT_LABEL_ALERT,
     ALERT_LABEL_DEPLOYMENT,
@@ -13,7 +14,6 @@ from policy_api.keys import (
     LABEL_POLICY,
     LABEL_VERSION,
 )
-from policy_api.report import Outcome, ReportedArtifact, TrainingReport
 
 Obj = dict[str, Any]
 DIGEST = "0123456789abcdef" * 4

@@ -24,7 +24,7 @@ from integration.operator_process import OperatorProcess
 from integration.proxy import Loop, Proxy
 from integration.rollout import Alertmanager, Rollout
 from integration.zygote import ForkedOperator, Zygote
-from policy_api.report import Outcome
+from policy_api.contract.report import Outcome
 
 pytestmark = pytest.mark.usefixtures("node", "gateway")
 

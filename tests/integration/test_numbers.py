@@ -9,7 +9,7 @@ from integration.client import Api, condition, new_namespace, until
 from integration.kubelet import Kubelet
 from integration.objects import completed, training
 from integration.operator_process import OperatorProcess
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("node")

@@ -9,7 +9,7 @@ from integration.client import Api, condition, jobs, run_config, until
 from integration.kubelet import Kubelet, PlayedNode
 from integration.objects import DIGEST, completed, failed, training
 from integration.operator_process import OperatorProcess
-from policy_api.report import Outcome
+from policy_api.contract.report import Outcome
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("operator", "node")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from policy_api.artifact import Generation
+from policy_api.contract.artifact import Generation
 from policy_server.engine import Answer, Question, Refusal, Turn
 from policy_server.text import TextEngine
 from server.tiny import CONTEXT, TEMPLATE, answer_to, prompts, train
@@ -181,7 +181,7 @@ def test_an_answer_never_leaves_the_context(engine, tokenizer):
 
 
 def test_it_loads_from_disk_in_full_precision(folder, caplog):
-    from policy_api.artifact import PolicyManifest  # noqa: PLC0415
+    from policy_api.contract.artifact import PolicyManifest  # noqa: PLC0415
     from server.artifacts import manifest_of  # noqa: PLC0415
 
     manifest = PolicyManifest.model_validate(

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from policy_api.report import TrainingReport
+from policy_api.contract.report import TrainingReport
 from policy_trainer import process as processes
 from policy_trainer.errors import PreemptedError
 from policy_trainer.run import execute

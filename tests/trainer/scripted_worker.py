@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from policy_api.report import EXIT_CODES, Outcome, TrainingReport
+from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
 from policy_trainer import state
 from policy_trainer.stop import StopRequest
 

@@ -6,8 +6,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.report import Outcome
 from policy_trainer import bundle
 from policy_trainer.figures import Chart, ChartKind, Series, Table
 from trainer import agents

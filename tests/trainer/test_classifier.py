@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 
 import pytest
-from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.report import Outcome
 from trainer.worlds import StopAt, config, sha256
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]

@@ -6,8 +6,8 @@ import random
 import gymnasium
 import numpy as np
 import pytest
-from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from policy_trainer import offer_baselines, offers
 from policy_trainer.offers import Customers, OfferEnv

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from policy_api.artifact import VersionCost
+from policy_api.contract.artifact import VersionCost
 from policy_trainer import costs
 from trainer.worlds import config, manifest, reference
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.report import Outcome
 from trainer import agents
 from trainer.worlds import StopAt, config, reference, sha256
 

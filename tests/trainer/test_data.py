@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 from policy_trainer import data
 from policy_trainer.errors import DataInvalidError
 from trainer.worlds import config

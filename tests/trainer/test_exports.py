@@ -7,8 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from policy_api.artifact import Kind, PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import Kind, PolicyManifest
+from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.inputs import Scratch
 from policy_api.v1alpha1.store import Export, GGUFType
 from policy_trainer import base_model

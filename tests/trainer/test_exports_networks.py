@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from policy_api.artifact import Kind
-from policy_api.report import Outcome
+from policy_api.contract.artifact import Kind
+from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.store import Export
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import onnx_check, write

@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from policy_api.report import Outcome
+from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.judge import Criterion, JudgeEndpoint
 from policy_trainer.errors import ConfigInvalidError, RunError
 from policy_trainer.judge import endpoint as endpoints

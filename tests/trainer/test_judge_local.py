@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_api.report import Outcome
+from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.judge import JudgeEndpoint
 from policy_trainer import run as runs
 from policy_trainer import stop

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from policy_api.report import Outcome
+from policy_api.contract.report import Outcome
 from policy_trainer import run as runs
 from policy_trainer import stop
 from trainer.judge_server import WRITTEN, serve

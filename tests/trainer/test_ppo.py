@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.recipes.ppo import AdaptiveKL
 from policy_trainer import ppo
 from trainer.worlds import StopAt, config, sha256

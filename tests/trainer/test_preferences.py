@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.report import Outcome
 from trainer.worlds import StopAt, config, grpo, preference, preferences, reference, sha256
 
 pytestmark = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 from policy_trainer import data, synthesize
 from policy_trainer.data_tools import __main__ as tools
 from policy_trainer.data_tools.report import told

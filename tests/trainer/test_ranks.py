@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from policy_api.report import Outcome, TrainingReport
+from policy_api.contract.report import Outcome, TrainingReport
 from trainer.judge_server import WRITTEN, serve
 from trainer.worlds import config, sha256
 

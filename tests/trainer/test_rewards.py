@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.rewards import Reward
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 from policy_trainer import rewards

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import binaries
 import pytest
-from policy_api.artifact import PolicyManifest
-from policy_api.report import Outcome
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.report import Outcome
 from policy_trainer import artifact, stop, storage
 from policy_trainer import run as runs
 from policy_trainer.checkpoint import Checkpoints

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from policy_api.base import Metric
-from policy_api.report import EXIT_CODES, Outcome, TrainingReport
+from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
 from policy_trainer import supervisor
 from policy_trainer.supervisor import Ended
 from trainer.worlds import config

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from policy_api.artifact import PolicyManifest
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import PolicyManifest
+from policy_api.contract.run import RunConfig
 from policy_trainer.stop import StopRequest
 
 SCHEMA = {"patterns": ["Score: [0-9]+"], "maxLength": 320}

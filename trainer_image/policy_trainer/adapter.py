@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.inputs import Quantization
 
 from policy_trainer import base_model

@@ -3,8 +3,8 @@
 import typing
 from typing import Any
 
-from policy_api.nearest import hint
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
+from policy_api.rules.nearest import hint
 from policy_api.v1alpha1.recipes.blocks import block_of
 from policy_api.v1alpha1.recipes.common import TextCommon
 from pydantic import ConfigDict, TypeAdapter, ValidationError

@@ -16,8 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from policy_api import criteria
-from policy_api.artifact import (
+from policy_api.contract.artifact import (
     CLAIM,
     MANIFEST,
     Generation,
@@ -27,8 +26,9 @@ from policy_api.artifact import (
     ParentArtifact,
     PolicyManifest,
 )
-from policy_api.report import ReportedArtifact
-from policy_api.run import BaseArtifact, RunConfig
+from policy_api.contract.report import ReportedArtifact
+from policy_api.contract.run import BaseArtifact, RunConfig
+from policy_api.rules import criteria
 from policy_api.v1alpha1.version import version_name
 
 from policy_trainer import bundle, costs

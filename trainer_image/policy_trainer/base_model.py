@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_api.artifact import Kind
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Kind
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.inputs import Scratch
 from policy_api.v1alpha1.store import Export
 

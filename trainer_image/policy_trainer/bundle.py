@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from policy_api.artifact import PolicyManifest
+from policy_api.contract.artifact import PolicyManifest
 
 from policy_trainer.figures import Cell, Chart, ChartKind, Series, Table
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 
 from policy_trainer import process as processes
 from policy_trainer import storage

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from policy_api.nearest import hint
+from policy_api.rules.nearest import hint
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks, block_of, field_of
 from policy_api.v1alpha1.recipes.classifier import Classifier
 from policy_api.v1alpha1.recipes.common import Recipe

@@ -6,9 +6,9 @@ pod and to its end, so that its figure, in the PolicyTraining's status, is a lit
 
 from collections.abc import Iterator
 
-from policy_api import cost
-from policy_api.artifact import MANIFEST, PolicyManifest, VersionCost
-from policy_api.run import BaseArtifact, RunConfig
+from policy_api.contract.artifact import MANIFEST, PolicyManifest, VersionCost
+from policy_api.contract.run import BaseArtifact, RunConfig
+from policy_api.rules import cost
 
 from policy_trainer import storage
 from policy_trainer.figures import Cell, Table

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
-from policy_api.artifact import ManifestData
-from policy_api.run import RunConfig, RunFile, RunInput
+from policy_api.contract.artifact import ManifestData
+from policy_api.contract.run import RunConfig, RunFile, RunInput
 
 from policy_trainer import parts, storage
 from policy_trainer.errors import DataInvalidError

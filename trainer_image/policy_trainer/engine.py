@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 from torch import nn
 
 from policy_trainer import arguments

@@ -2,7 +2,7 @@
 
 import sys
 
-from policy_api.report import EXIT_CODES, Outcome
+from policy_api.contract.report import EXIT_CODES, Outcome
 
 
 class RunError(Exception):

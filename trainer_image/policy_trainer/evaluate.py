@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from policy_api.artifact import Generation
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Generation
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.common import Decision
 from policy_api.v1alpha1.training import AnswerSchema
 

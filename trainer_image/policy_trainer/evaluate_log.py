@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 
 from policy_trainer import checks, data, decisions, ope, tabular, worth
 from policy_trainer.decisions import Decisions

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from policy_api.artifact import MANIFEST, PolicyManifest
+from policy_api.contract.artifact import MANIFEST, PolicyManifest
 from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.version import version_name
 from pydantic import ValidationError

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 from transformers import PrinterCallback, TrainerCallback
 from transformers.integrations import KubeflowCallback
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config

@@ -9,9 +9,9 @@ from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
-from policy_api import criteria
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
+from policy_api.rules import criteria
 
 from policy_trainer.errors import ConfigInvalidError
 

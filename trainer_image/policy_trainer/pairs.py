@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 
 from policy_trainer import checks, data, text
 from policy_trainer.data import Data, Row

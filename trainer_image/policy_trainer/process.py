@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 
 from policy_trainer.errors import RunError
 

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.inputs import Quantization
 
 from policy_trainer.errors import ConfigInvalidError

@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from policy_api.artifact import MANIFEST, Kind, PolicyManifest
-from policy_api.run import BaseArtifact, RunConfig
+from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
+from policy_api.contract.run import BaseArtifact, RunConfig
 
 from policy_trainer import storage
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError

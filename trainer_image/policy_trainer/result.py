@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from policy_api.artifact import Generation, Kind, ManifestData
 from policy_api.base import Metric
+from policy_api.contract.artifact import Generation, Kind, ManifestData
 
 from policy_trainer.figures import Chart, History, Table
 

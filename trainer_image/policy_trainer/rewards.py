@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.rewards import Length, Reward
 
 from policy_trainer.errors import ConfigInvalidError

@@ -13,8 +13,8 @@ import warnings
 from pathlib import Path
 
 from policy_api import keys
-from policy_api.report import EXIT_CODES, Outcome, TrainingReport
-from policy_api.run import RunConfig
+from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.blocks import field_of
 from pydantic import ValidationError
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from policy_api.artifact import Generation
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Generation
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.ppo import PPO
 from torch import nn
 

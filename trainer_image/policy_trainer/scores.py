@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from policy_api import criteria
 from policy_api.base import Metric
+from policy_api.rules import criteria
 
 from policy_trainer.figures import Chart, ChartKind, Series
 from policy_trainer.intervals import Intervals

@@ -7,7 +7,7 @@ worker has to say, and that it shall stop, travel by file.
 import os
 from pathlib import Path
 
-from policy_api.report import TrainingReport
+from policy_api.contract.report import TrainingReport
 
 
 def folder() -> Path:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policy_api import keys
-from policy_api.report import EXIT_CODES, Outcome, TrainingReport
-from policy_api.run import RunConfig
+from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
+from policy_api.contract.run import RunConfig
 
 from policy_trainer import state
 from policy_trainer.errors import ConfigInvalidError

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from policy_api import criteria
 from policy_api.base import Metric
+from policy_api.rules import criteria
 
 from policy_trainer import ope
 from policy_trainer.decisions import Decisions

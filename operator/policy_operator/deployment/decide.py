@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from policy_api import reasons
 from policy_api.base import Condition
 from policy_api.keys import COND_REJECTED
 from policy_api.v1alpha1.deployment import StableStatus
@@ -54,12 +55,14 @@ def _hopeless(observed: Observed) -> Verdict | None:
     if not observed.gateway_api:
         return Verdict(
             False,
-            "GatewayAPIMissing",
+            reasons.GATEWAY_API_MISSING,
             "the cluster has no HTTPRoutes: install the Gateway API (v1) and a controller for it",
         )
     if observed.foreign:
         names = ", ".join(observed.foreign)
-        return Verdict(False, "NameConflict", f"{names}: in use and not ours; nothing is done")
+        return Verdict(
+            False, reasons.NAME_CONFLICT, f"{names}: in use and not ours; nothing is done"
+        )
     return None
 
 
@@ -81,7 +84,7 @@ def judge(
     if not state.urgent:
         state = rollback.by_alert(pdep, observed, state)
     if state.urgent:
-        return state.say(True, "RollingBack", state.history[-1].message)
+        return state.say(True, reasons.ROLLING_BACK, state.history[-1].message)
     halted = state.progressing
     state = _expire(state)
     state = rollback.by_person(pdep, state, resolve(pdep, observed, (), None).version)
@@ -114,11 +117,11 @@ def _pursue(  # noqa: PLR0911 - each return is one rule
         message = f"v{candidate.version} gives way: the target is v{version} now"
         return (
             state.return_traffic()
-            .note(candidate.version, "Replaced", message)
-            .say(True, "RollingBack", message)
+            .note(candidate.version, reasons.REPLACED, message)
+            .say(True, reasons.ROLLING_BACK, message)
         )
     if stable is not None and stable.version == version:
-        return state.say(False, "Promoted", f"v{version} serves all traffic")
+        return state.say(False, reasons.PROMOTED, f"v{version} serves all traffic")
     if previous is not None and previous.version == version:
         return _revert(observed, state, version)
     if candidate is None:
@@ -128,10 +131,10 @@ def _pursue(  # noqa: PLR0911 - each return is one rule
 
 def _refuse(observed: Observed, state: State, target: Target) -> State:
     """Say why the target can't be rolled out; traffic stays as it is."""
-    reason = target.refused or "TargetNotFound"
+    reason = target.refused or reasons.TARGET_NOT_FOUND
     settled = observed.route is None or observed.route.programmed
-    if reason == "RolledBack" and not settled:
-        return state.say(True, "RollingBack", target.message)
+    if reason == reasons.ROLLED_BACK and not settled:
+        return state.say(True, reasons.ROLLING_BACK, target.message)
     return state.say(target.waiting, reason, target.message)
 
 
@@ -146,8 +149,8 @@ def _rejected_elsewhere(observed: Observed, state: State) -> State | None:
     message = f"v{candidate.version} was rejected meanwhile: {record.rejected.message}"
     return (
         state.return_traffic()
-        .note(candidate.version, "RolledBack", message, warning=True)
-        .say(True, "RollingBack", message)
+        .note(candidate.version, reasons.ROLLED_BACK, message, warning=True)
+        .say(True, reasons.ROLLING_BACK, message)
     )
 
 
@@ -155,7 +158,7 @@ def _revert(observed: Observed, state: State, version: int) -> State:
     """Go back at once to the version before, which still runs: a person chose it as the target."""
     server = observed.servers.get(version)
     if server is None or server.endpoints == 0 or state.stable is None:
-        return state.say(True, "WaitingForServer", f"v{version} has no ready endpoint")
+        return state.say(True, reasons.WAITING_FOR_SERVER, f"v{version} has no ready endpoint")
     left = state.stable.version
     state = replace(
         state.retire(left),
@@ -163,7 +166,7 @@ def _revert(observed: Observed, state: State, version: int) -> State:
         previous=None,
     )
     message = f"v{version} serves again instead of v{left}: it is the target"
-    return state.note(left, "RolledBack", message).say(False, "Promoted", message)
+    return state.note(left, reasons.ROLLED_BACK, message).say(False, reasons.PROMOTED, message)
 
 
 def _lift(observed: Observed, state: State) -> State:
@@ -177,7 +180,7 @@ def _lift(observed: Observed, state: State) -> State:
             type=COND_REJECTED,
             status="False",
             last_transition_time=state.second,
-            reason="Retried",
+            reason=reasons.RETRIED,
             message=f"a person asked to try v{version} again",
         )
         state = replace(state, rejections={**state.rejections, version: condition})

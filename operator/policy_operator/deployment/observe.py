@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policy_api.base import ObjectMeta
-from policy_api.conditions import get_condition
 from policy_api.keys import (
     ANNOTATION_ROLLBACK,
     COND_SUCCEEDED,
@@ -13,6 +12,7 @@ from policy_api.keys import (
     LABEL_POLICY,
     LABEL_VERSION,
 )
+from policy_api.rules.conditions import get_condition
 from policy_api.v1alpha1.deployment import ParentRef
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus

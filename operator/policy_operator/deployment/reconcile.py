@@ -5,6 +5,7 @@ import logging
 from datetime import datetime
 from typing import assert_never
 
+from policy_api import reasons
 from policy_api.base import rfc3339
 from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
@@ -125,7 +126,7 @@ async def _tell(
     """Tell the user of a refusal that only a person can do something about."""
     if error.status not in _REFUSED:
         return
-    verdict = Verdict(False, "ApplyFailed", f"the API server refuses: {error.message}")
+    verdict = Verdict(False, reasons.APPLY_FAILED, f"the API server refuses: {error.message}")
     status = unable(pdep, verdict, now)
     if status.to_wire() != pdep.status.to_wire():
         await _write_status(status, pdep, ctx)

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from policy_api.conditions import get_condition, set_condition
+from policy_api import reasons
 from policy_api.keys import COND_SERVING
+from policy_api.rules.conditions import get_condition, set_condition
 from policy_api.v1alpha1.version import PolicyVersionStatus
 
 from policy_operator.deployment.types import RecordVersion
@@ -30,9 +31,16 @@ def recorded(
         )
     if serving:
         where = ", ".join(f"{s.role} in {s.deployment} ({s.weight} %)" for s in serving)
-        conditions = set_condition(conditions, COND_SERVING, "True", "Serving", where, now=now)
+        conditions = set_condition(
+            conditions, COND_SERVING, "True", reasons.SERVING, where, now=now
+        )
     elif get_condition(conditions, COND_SERVING) is not None:
         conditions = set_condition(
-            conditions, COND_SERVING, "False", "NotServing", "no deployment serves it", now=now
+            conditions,
+            COND_SERVING,
+            "False",
+            reasons.NOT_SERVING,
+            "no deployment serves it",
+            now=now,
         )
     return status.model_copy(update={"serving": serving, "conditions": list(conditions)})

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
+from policy_api import reasons
 from policy_api.base import Condition
 from policy_api.keys import ANNOTATION_ABORT, ANNOTATION_RETRY, COND_REJECTED
 from policy_api.v1alpha1.deployment import (
@@ -71,7 +72,7 @@ def roll_back_candidate(pdep: PolicyDeployment, state: State, record: RollbackRe
     assert state.stable is not None
     return state.note(
         record.version,
-        "RolledBack",
+        reasons.ROLLED_BACK,
         f"v{record.version} rolled back to v{state.stable.version}: {record.message}",
         warning=True,
     )
@@ -96,7 +97,7 @@ def roll_back_stable(pdep: PolicyDeployment, state: State, record: RollbackRecor
     )
     return state.note(
         record.version,
-        "RolledBack",
+        reasons.ROLLED_BACK,
         f"v{record.version} rolled back to v{back}: {record.message}",
         warning=True,
     )
@@ -155,8 +156,8 @@ def _judge_candidate(pdep: PolicyDeployment, observed: Observed, state: State) -
         why = f"the stable v{stable.version} has no ready endpoint"
     if why is not None:
         message = f"{_sentence(observed, fired)}, but {why}: weights stay as they are"
-        state = replace(state, degraded=Verdict(True, "StableUnhealthy", message))
-        return state.say(False, "Halted", message)
+        state = replace(state, degraded=Verdict(True, reasons.STABLE_UNHEALTHY, message))
+        return state.say(False, reasons.HALTED, message)
     record = RollbackRecord(
         version=candidate.version,
         since=candidate.started_at,
@@ -202,7 +203,7 @@ def _judge_stable(pdep: PolicyDeployment, observed: Observed, state: State) -> S
         else f"v{previous.version} has no ready endpoint to roll back to"
     )
     message = f"{_sentence(observed, fired)} (stable v{stable.version}); {what}"
-    return replace(state, degraded=Verdict(True, "AlertFiring", message))
+    return replace(state, degraded=Verdict(True, reasons.ALERT_FIRING, message))
 
 
 def by_alert(pdep: PolicyDeployment, observed: Observed, state: State) -> State:
@@ -243,15 +244,15 @@ def _abort(state: State, target: int | None) -> State:
         version = state.candidate.version
         return give_up(
             state,
-            "Aborted",
+            reasons.ABORTED,
             f"v{version} was aborted by {ANNOTATION_ABORT}; set another target, "
             f"or {ANNOTATION_RETRY}: {version}",
         )
     if target is None or (state.stable is not None and state.stable.version == target):
         return state  # nothing is being rolled out
     message = f"v{target} was aborted by {ANNOTATION_ABORT} before it started"
-    entry = GivenUpStatus(version=target, reason="Aborted", message=message, at=state.second)
-    return replace(state, given_up=entry).note(target, "Aborted", message, warning=True)
+    entry = GivenUpStatus(version=target, reason=reasons.ABORTED, message=message, at=state.second)
+    return replace(state, given_up=entry).note(target, reasons.ABORTED, message, warning=True)
 
 
 def _retry(state: State, retry: str | None, target: int | None) -> State:

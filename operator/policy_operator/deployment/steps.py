@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from policy_api import reasons
 from policy_api.v1alpha1.deployment import (
     CandidateStatus,
     PreviousStatus,
@@ -53,20 +54,22 @@ def readiness(
     wanted = pdep.spec.server.replicas
     server = observed.servers.get(version)
     if server is None or server.applied is None or server.applied != stamps.get(version):
-        return Readiness(False, "WaitingForServer", f"the pods of v{version} are being created")
+        return Readiness(
+            False, reasons.WAITING_FOR_SERVER, f"the pods of v{version} are being created"
+        )
     ready = min(server.available, server.endpoints)
     if ready < wanted:
         trouble = f": {server.trouble}" if server.trouble else ""
         return Readiness(
             False,
-            "WaitingForServer",
+            reasons.WAITING_FOR_SERVER,
             f"{ready} of {wanted} pods of v{version} are ready{trouble}",
         )
     route = observed.route
     if route is None or route.weight(version) is None or not route.programmed:
         trouble = f": {route.trouble}" if route is not None and route.trouble else ""
         return Readiness(
-            False, "WaitingForRoute", f"the gateway has not taken v{version} up{trouble}"
+            False, reasons.WAITING_FOR_ROUTE, f"the gateway has not taken v{version} up{trouble}"
         )
     return Readiness(True)
 
@@ -96,8 +99,8 @@ def start(state: State, version: int) -> State:
         retiring=tuple(r for r in state.retiring if r.version != version),
         given_up=None,
     )
-    return state.note(version, "Started", f"v{version} is being rolled out{against}").say(
-        True, "WaitingForServer", f"the pods of v{version} are being created"
+    return state.note(version, reasons.STARTED, f"v{version} is being rolled out{against}").say(
+        True, reasons.WAITING_FOR_SERVER, f"the pods of v{version} are being created"
     )
 
 
@@ -118,7 +121,7 @@ def _hold_until(step: Step, started: datetime) -> datetime:
 def _say_step(state: State, step: Step, until: datetime) -> State:
     assert state.candidate is not None
     version = state.candidate.version
-    reason = "Promoting" if step.weight == FULL else "Canary"
+    reason = reasons.PROMOTING if step.weight == FULL else reasons.CANARY
     message = f"v{version} takes {step.weight} % of the traffic (step {step.name})"
     return state.say(True, reason, message).check_at(until)
 
@@ -142,7 +145,7 @@ def _enter(state: State, steps: tuple[Step, ...], index: int) -> State:
         return state
     return state.note(
         candidate.version,
-        "Step",
+        reasons.STEP,
         f"v{candidate.version} takes {step.weight} % of the traffic (step {step.name}, "
         f"held {step.hold_seconds} s)",
     )
@@ -172,7 +175,7 @@ def _promote(pdep: PolicyDeployment, state: State) -> State:
     elif old is not None:
         state = state.retire(old.version)
     message = f"v{version} serves all traffic"
-    return state.note(version, "Promoted", message).say(False, "Promoted", message)
+    return state.note(version, reasons.PROMOTED, message).say(False, reasons.PROMOTED, message)
 
 
 def _not_ready(
@@ -185,9 +188,9 @@ def _not_ready(
     late = state.now >= deadline
     message = f"{why.message}; no progress for {seconds} s"
     if late and state.stable is not None:
-        return give_up(state, "ProgressDeadlineExceeded", message)
+        return give_up(state, reasons.PROGRESS_DEADLINE_EXCEEDED, message)
     if late:
-        return state.say(False, "ProgressDeadlineExceeded", message)
+        return state.say(False, reasons.PROGRESS_DEADLINE_EXCEEDED, message)
     state = state.check_at(deadline)
     server = observed.servers.get(candidate.version)
     gone = server is None or server.endpoints == 0
@@ -203,7 +206,7 @@ def _not_ready(
         )
         state = replace(state, urgent=True).note(
             candidate.version,
-            "Withdrawn",
+            reasons.WITHDRAWN,
             f"v{candidate.version} has no ready endpoint: its traffic returns until it has",
             warning=True,
         )
@@ -231,7 +234,9 @@ def progress(  # noqa: PLR0911 - each return is one rule
     why = readiness(pdep, observed, candidate.version, stamps)
     if not why.ready:
         state = _not_ready(observed, state, why, seconds, until)
-        taking = why.reason == "WaitingForRoute" and not (observed.route and observed.route.trouble)
+        taking = why.reason == reasons.WAITING_FOR_ROUTE and not (
+            observed.route and observed.route.trouble
+        )
         if taking and current is not None and state.candidate is not None:
             return _say_step(state, current, until)  # a moment: the gateway takes weights up
         return state
@@ -250,6 +255,8 @@ def progress(  # noqa: PLR0911 - each return is one rule
     unseen = None if first else blind(pdep, observed, rules)
     if unseen is not None:
         return state.say(
-            True, "WaitingForMonitoring", f"v{candidate.version} takes no more traffic: {unseen}"
+            True,
+            reasons.WAITING_FOR_MONITORING,
+            f"v{candidate.version} takes no more traffic: {unseen}",
         )
     return _enter(state, steps, index + 1)

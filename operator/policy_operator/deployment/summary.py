@@ -3,13 +3,14 @@
 from dataclasses import replace
 from datetime import datetime
 
-from policy_api.conditions import Status, get_condition, set_condition
+from policy_api import reasons
 from policy_api.keys import (
     COND_DEGRADED,
     COND_MONITORING,
     COND_PROGRESSING,
     COND_READY,
 )
+from policy_api.rules.conditions import Status, get_condition, set_condition
 from policy_api.v1alpha1.deployment import HandledAnnotations, PolicyDeploymentStatus
 
 from policy_operator.deployment import rules
@@ -20,17 +21,19 @@ from policy_operator.deployment.types import Happening, Observed, PolicyDeployme
 def _ready(observed: Observed, state: State) -> Verdict:
     """Whether the stable version answers behind the route."""
     if state.stable is None:
-        return Verdict(False, "NoStableVersion", "no version serves yet")
+        return Verdict(False, reasons.NO_STABLE_VERSION, "no version serves yet")
     version = state.stable.version
     server = observed.servers.get(version)
     if server is None or server.endpoints == 0:
         trouble = f": {server.trouble}" if server is not None and server.trouble else ""
-        return Verdict(False, "NoEndpoints", f"v{version} has no ready endpoint{trouble}")
+        return Verdict(False, reasons.NO_ENDPOINTS, f"v{version} has no ready endpoint{trouble}")
     route = observed.route
     if route is None or not route.accepted:
         trouble = route.trouble if route is not None else "it is being created"
-        return Verdict(False, "RouteNotAccepted", f"the HTTPRoute is not accepted: {trouble}")
-    return Verdict(True, "Serving", f"v{version} serves")
+        return Verdict(
+            False, reasons.ROUTE_NOT_ACCEPTED, f"the HTTPRoute is not accepted: {trouble}"
+        )
+    return Verdict(True, reasons.SERVING, f"v{version} serves")
 
 
 def _monitoring(pdep: PolicyDeployment, observed: Observed) -> Verdict:
@@ -39,13 +42,15 @@ def _monitoring(pdep: PolicyDeployment, observed: Observed) -> Verdict:
     if not monitoring.available:
         return Verdict(False, monitoring.reason, monitoring.message)
     if not pdep.spec.alerts:
-        return Verdict(True, "Reachable", "Prometheus answers; spec.alerts is empty")
+        return Verdict(True, reasons.REACHABLE, "Prometheus answers; spec.alerts is empty")
     name = rules.group_name(pdep.meta.namespace, pdep.meta.name)
     if monitoring.rules_error:
-        return Verdict(False, "RulesFailing", f"rule group {name}: {monitoring.rules_error}")
+        return Verdict(False, reasons.RULES_FAILING, f"rule group {name}: {monitoring.rules_error}")
     if monitoring.rules != rules.group(pdep)[1]:
-        return Verdict(False, "RulesNotLoaded", f"Prometheus has not loaded rule group {name}")
-    return Verdict(True, "RulesLoaded", f"Prometheus evaluates rule group {name}")
+        return Verdict(
+            False, reasons.RULES_NOT_LOADED, f"Prometheus has not loaded rule group {name}"
+        )
+    return Verdict(True, reasons.RULES_LOADED, f"Prometheus evaluates rule group {name}")
 
 
 def _sticky(pdep: PolicyDeployment, kind: str, verdict: Verdict) -> Verdict:
@@ -55,14 +60,18 @@ def _sticky(pdep: PolicyDeployment, kind: str, verdict: Verdict) -> Verdict:
         verdict.status,
         verdict.reason,
     )
-    if old is not None and same and verdict.reason in ("Halted", "AlertFiring", "StableUnhealthy"):
+    if (
+        old is not None
+        and same
+        and verdict.reason in (reasons.HALTED, reasons.ALERT_FIRING, reasons.STABLE_UNHEALTHY)
+    ):
         return replace(verdict, message=old.message)
     return verdict
 
 
 def summarize(pdep: PolicyDeployment, observed: Observed, state: State) -> PolicyDeploymentStatus:
     """Return the status of a State."""
-    degraded = state.degraded or Verdict(False, "AsExpected")
+    degraded = state.degraded or Verdict(False, reasons.AS_EXPECTED)
     verdicts = {
         COND_READY: _ready(observed, state),
         COND_PROGRESSING: state.progressing or Verdict(False, "Unknown"),

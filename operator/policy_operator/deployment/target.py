@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from policy_api import reasons
 from policy_api.keys import ANNOTATION_RETRY
 from policy_api.v1alpha1.deployment import RejectedVersion
 from policy_api.v1alpha1.version import version_name
@@ -30,24 +31,24 @@ def _from_training(pdep: PolicyDeployment, observed: Observed, name: str) -> Tar
         if made:
             return Target(max(made))
         return Target(
-            refused="TargetNotFound",
+            refused=reasons.TARGET_NOT_FOUND,
             message=f"there is no PolicyTraining {name} and no version that it made",
         )
     if training.policy != pdep.spec.policy:
         return Target(
-            refused="TargetInvalid",
+            refused=reasons.TARGET_INVALID,
             message=f"PolicyTraining {name} trains policy {training.policy}, "
             f"this deploys {pdep.spec.policy}",
         )
     verdict = training.succeeded
     if verdict is not None and verdict.status == "False":
         return Target(
-            refused="TargetNotAccepted",
+            refused=reasons.TARGET_NOT_ACCEPTED,
             message=f"PolicyTraining {name} failed: {verdict.reason}: {verdict.message}",
         )
     if verdict is None or verdict.status != "True" or training.version is None:
         return Target(
-            refused="WaitingForTraining",
+            refused=reasons.WAITING_FOR_TRAINING,
             message=f"PolicyTraining {name} has not finished",
             waiting=True,
         )
@@ -79,26 +80,28 @@ def resolve(  # noqa: PLR0911 - each return is one rule
     name = version_name(pdep.spec.policy, version)
     record = observed.versions.get(version)
     if record is None:
-        return Target(version, "TargetNotFound", f"there is no PolicyVersion {name}", waiting=True)
+        return Target(
+            version, reasons.TARGET_NOT_FOUND, f"there is no PolicyVersion {name}", waiting=True
+        )
     stable = pdep.status.stable
     if stable is not None and stable.version == version:
         return found  # it serves already: nothing to roll out, nothing to refuse
     if not record.accepted:
         return Target(
             version,
-            "TargetNotAccepted",
+            reasons.TARGET_NOT_ACCEPTED,
             f"{name} was not accepted by its training's exit criteria",
         )
     how = f"set another target, or {ANNOTATION_RETRY}: {version}"
     here = next((r for r in rejected if r.version == version), None)
     if here is not None:
         return Target(
-            version, "RolledBack", f"target v{version} was rejected: {here.reason}; {how}"
+            version, reasons.ROLLED_BACK, f"target v{version} was rejected: {here.reason}; {how}"
         )
     if record.rejected is not None and retried != version:
         return Target(
             version,
-            "TargetRejected",
+            reasons.TARGET_REJECTED,
             f"target v{version} was rejected: {record.rejected.message}; {how}",
         )
     return found

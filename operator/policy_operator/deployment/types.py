@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from policy_api.base import Condition, ObjectMeta
-from policy_api.conditions import get_condition, is_true
 from policy_api.keys import COND_ACCEPTED, COND_REJECTED
+from policy_api.rules.conditions import get_condition, is_true
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, ServingAt, VersionArtifact
 

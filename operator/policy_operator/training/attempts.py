@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from policy_api.report import Outcome
+from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.training import Attempt
 
 from policy_operator.training.types import AttemptView, End

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from policy_api import cost
+from policy_api.rules import cost
 from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.training import (
     Attempt,

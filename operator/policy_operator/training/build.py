@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from policy_api.contract.run import RunConfig, RunTraining
 from policy_api.keys import (
     ANNOTATION_BASE,
     ANNOTATION_REFERENCES,
@@ -24,9 +25,8 @@ from policy_api.keys import (
     TOKEN_DIR,
     TOKEN_FILE,
 )
-from policy_api.needs import BASE
-from policy_api.resolve import resolve
-from policy_api.run import RunConfig, RunTraining
+from policy_api.rules.needs import BASE
+from policy_api.rules.resolve import resolve
 from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.store import SecretRef
 from policy_api.v1alpha1.version import (

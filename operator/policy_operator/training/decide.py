@@ -12,33 +12,16 @@ import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from policy_api.conditions import get_condition
-from policy_api.criteria import evaluate, summary
+from policy_api import reasons
+from policy_api.contract.report import Outcome, finite
 from policy_api.keys import (
     COND_RUNNING,
     COND_SUCCEEDED,
     COND_SUSPENDED,
-    REASON_BASE_FAILED,
-    REASON_BUDGET_EXCEEDED,
-    REASON_DEADLINE_EXCEEDED,
-    REASON_EXIT_CRITERIA_UNMET,
-    REASON_IMAGE_NOT_FOUND,
-    REASON_KEPT,
-    REASON_REFERENCE_FAILED,
-    REASON_REFUSED,
-    REASON_RESUMED,
-    REASON_RETRYING,
-    REASON_STARTING,
-    REASON_SUCCEEDED,
-    REASON_SUSPENDED,
-    REASON_SUSPENDING,
-    REASON_UNSCHEDULABLE,
-    REASON_VERSION_CONFLICT,
-    REASON_WAITING_FOR_BASE,
-    REASON_WAITING_FOR_REFERENCE,
 )
-from policy_api.needs import BASE
-from policy_api.report import Outcome, finite
+from policy_api.rules.conditions import get_condition
+from policy_api.rules.criteria import evaluate, summary
+from policy_api.rules.needs import BASE
 from policy_api.v1alpha1.training import (
     ArtifactStatus,
     Attempt,
@@ -77,17 +60,17 @@ from policy_operator.training.types import (
 
 _ASK_AGAIN = timedelta(seconds=30)  # after a refusal that may pass, e.g. a quota
 _WARNINGS = {
-    REASON_UNSCHEDULABLE,
-    REASON_IMAGE_NOT_FOUND,
-    REASON_REFUSED,
-    REASON_RETRYING,
+    reasons.UNSCHEDULABLE,
+    reasons.IMAGE_NOT_FOUND,
+    reasons.REFUSED,
+    reasons.RETRYING,
 }
 
 
 def _event(old: str | None, status: PolicyTrainingStatus) -> tuple[Event, ...]:
     """Tell a change of state, once."""
     new = status.state or ""
-    if new in ("", old, REASON_STARTING):
+    if new in ("", old, reasons.STARTING):
         return ()  # the start of an attempt has its own event
     failed = get_condition(status.conditions, COND_SUCCEEDED)
     bad = new in _WARNINGS or (failed is not None and failed.status == "False")
@@ -133,7 +116,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
 def _goes_on(status: PolicyTrainingStatus, spent: Spending) -> bool:
     """Whether a training that its budget has stopped may go on: the budget was raised."""
     end = get_condition(status.conditions, COND_SUCCEEDED)
-    stopped = end is not None and end.reason == REASON_BUDGET_EXCEEDED
+    stopped = end is not None and end.reason == reasons.BUDGET_EXCEEDED
     return stopped and spent.exceeded is None
 
 
@@ -156,7 +139,7 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
         Outcome.CONFIG_INVALID,
         Outcome.DATA_INVALID,
         Outcome.OUT_OF_MEMORY,
-        REASON_DEADLINE_EXCEEDED,
+        reasons.DEADLINE_EXCEEDED,
     ):
         return Decision(state.ended(False, last.reason, last.message or "").status)
     if observed.refusal is not None and observed.refusal.final:
@@ -176,17 +159,17 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     if deadline is not None and now >= deadline:
         message = f"not finished {limit} s after its first start (activeDeadlineSeconds)"
         if active is not None:
-            over = End(REASON_DEADLINE_EXCEEDED, message, now)
+            over = End(reasons.DEADLINE_EXCEEDED, message, now)
             attempts = (*attempts[:-1], ended_attempt(active, over, attempts[-1], now))
             state = state.update(attempts=list(attempts[-KEPT_ATTEMPTS:]))
-        end = state.ended(False, REASON_DEADLINE_EXCEEDED, message)
+        end = state.ended(False, reasons.DEADLINE_EXCEEDED, message)
         return Decision(end.status, actions=_stop(active))
 
     # 4. Its budget is used up, or a person wants it to pause.
     if spent.exceeded is not None or training.spec.suspend:
         return _pause(state, active, observed, deadline, spent.exceeded)
     if get_condition(state.status.conditions, COND_SUSPENDED) is not None:
-        state = state.set(COND_SUSPENDED, "False", REASON_RESUMED, "suspend is false")
+        state = state.set(COND_SUSPENDED, "False", reasons.RESUMED, "suspend is false")
 
     # 5. An attempt is under way.
     if active is not None:
@@ -210,7 +193,7 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
             f"{name} records training {observed.version.training}: two artifact stores for one "
             "policy? Run this training again under a new name"
         )
-        return Decision(state.ended(False, REASON_VERSION_CONFLICT, message).status)
+        return Decision(state.ended(False, reasons.VERSION_CONFLICT, message).status)
     verdicts = evaluate(spec.exit_criteria, report.metrics)
     met = all(v.met for v in verdicts)
     state = state.update(
@@ -226,7 +209,7 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
     kept = not met and spec.on_unmet is OnUnmet.KEEP
     if kept:
         message += "; kept, never deployed (onUnmet: Keep)"
-    reason = REASON_SUCCEEDED if met else REASON_KEPT if kept else REASON_EXIT_CRITERIA_UNMET
+    reason = reasons.SUCCEEDED if met else reasons.KEPT if kept else reasons.EXIT_CRITERIA_UNMET
     return Decision(state.ended(met or kept, reason, message).status, actions=actions)
 
 
@@ -255,13 +238,13 @@ def _pause(
         message = "the trainer saves a checkpoint and stops"
         if exceeded is not None:
             message = f"{exceeded}: {message}"
-        state = state.running(REASON_SUSPENDING, message, really=active is not None)
+        state = state.running(reasons.SUSPENDING, message, really=active is not None)
         return Decision(state.status, actions=_stop(active), next_check_at=deadline)
     if exceeded is not None:
         message = f"{exceeded}; raise it, and the training goes on from its checkpoint"
-        return Decision(state.ended(False, REASON_BUDGET_EXCEEDED, message).status)
-    state = state.running(REASON_SUSPENDED, "suspend is true")
-    state = state.set(COND_SUSPENDED, "True", REASON_SUSPENDED, "suspend is true")
+        return Decision(state.ended(False, reasons.BUDGET_EXCEEDED, message).status)
+    state = state.running(reasons.SUSPENDED, "suspend is true")
+    state = state.set(COND_SUSPENDED, "True", reasons.SUSPENDED, "suspend is true")
     return Decision(state.status, next_check_at=deadline)
 
 
@@ -270,12 +253,12 @@ def _follow(
 ) -> Decision:
     state, look_again = take_progress(state, observed)
     if active.stopping:  # suspend was taken back before the pods had stopped
-        state = state.running(REASON_SUSPENDING, "it stops, then goes on", really=True)
+        state = state.running(reasons.SUSPENDING, "it stops, then goes on", really=True)
     else:
         state = state.running(active.reason, active.message, really=active.running)
     actions: tuple[Action, ...] = ()
     if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
-        state = state.running(REASON_REFUSED, observed.refusal.message)
+        state = state.running(reasons.REFUSED, observed.refusal.message)
         look_again = _sooner(look_again, state.now + _ASK_AGAIN)
     elif not active.complete and (ready := _all_ready(observed)) is not None:
         actions = (CompleteAttempt(active.index, ready),)
@@ -297,14 +280,14 @@ def _start(
         last = attempts[-1]
         index, after = last.index + 1, f" after attempt {last.index} ({last.reason})"
         message = f"attempt {last.index} ended ({last.reason}): {last.message}"
-        status = state.running(REASON_RETRYING, message).status
+        status = state.running(reasons.RETRYING, message).status
         at = next_start(attempts)
         if observed.pods_left:
             return Decision(status, next_check_at=deadline)
         if at is not None and state.now < at:
             return Decision(status, next_check_at=_sooner(at, deadline))
     if observed.refusal is not None:
-        waiting = state.running(REASON_REFUSED, observed.refusal.message)
+        waiting = state.running(reasons.REFUSED, observed.refusal.message)
         return Decision(waiting.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
 
     left = state.training.spec.active_deadline_seconds
@@ -318,7 +301,7 @@ def _start(
         status,
         actions=(StartAttempt(index, ready, left, paid),),
         next_check_at=state.now,
-        events=(("Normal", "AttemptStarted", f"Job {job} is made{after}"),),
+        events=(("Normal", reasons.ATTEMPT_STARTED, f"Job {job} is made{after}"),),
     )
 
 
@@ -332,12 +315,12 @@ def _wait(state: State, observed: Observed, deadline: datetime | None) -> Decisi
     """Fail with the first version that will never come, or wait for the first that may."""
     for role, needed in observed.dependencies.items():
         if isinstance(needed, Failed):
-            reason = REASON_BASE_FAILED if role == BASE else REASON_REFERENCE_FAILED
+            reason = reasons.BASE_FAILED if role == BASE else reasons.REFERENCE_FAILED
             return Decision(state.ended(False, reason, needed.message).status)
     role, message = next(
         (r, d.message) for r, d in observed.dependencies.items() if isinstance(d, Waiting)
     )
-    reason = REASON_WAITING_FOR_BASE if role == BASE else REASON_WAITING_FOR_REFERENCE
+    reason = reasons.WAITING_FOR_BASE if role == BASE else reasons.WAITING_FOR_REFERENCE
     return Decision(state.running(reason, message).status, next_check_at=deadline)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from policy_api.conditions import get_condition
-from policy_api.keys import COND_ACCEPTED, COND_SUCCEEDED, REASON_BUDGET_EXCEEDED
-from policy_api.needs import BASE, needs
-from policy_api.run import BaseArtifact
+from policy_api import reasons
+from policy_api.contract.run import BaseArtifact
+from policy_api.keys import COND_ACCEPTED, COND_SUCCEEDED
+from policy_api.rules.conditions import get_condition
+from policy_api.rules.needs import BASE, needs
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus, version_name
 
 from policy_operator.cache import Cache, Obj
@@ -56,7 +57,7 @@ def _of_training(cache: Cache, training: Training, role: str, name: str) -> Depe
     if verdict is None or verdict.status == "Unknown":
         state = theirs.status.state or "new"
         return Waiting(f"waits for PolicyTraining {name}, which is {state}")
-    if verdict.reason == REASON_BUDGET_EXCEEDED:
+    if verdict.reason == reasons.BUDGET_EXCEEDED:
         return Waiting(f"waits for PolicyTraining {name}, which has used up its budget")
     if verdict.status == "False":
         said = f"{verdict.reason}: {verdict.message}"

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from policy_api.conditions import get_condition
 from policy_api.keys import (
     ANNOTATION_BASE,
     ANNOTATION_REFERENCES,
     COND_ACCEPTED,
     LABEL_TRAINING,
 )
-from policy_api.needs import BASE
+from policy_api.rules.conditions import get_condition
+from policy_api.rules.needs import BASE
 from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
 
 from policy_operator.cache import Cache, Obj

@@ -9,22 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from policy_api import reasons
+from policy_api.contract.report import Outcome, TrainingReport, decode
 from policy_api.keys import (
     ANNOTATION_BASE,
     EXIT_CONFIG_INVALID,
     EXIT_DATA_INVALID,
     EXIT_PREEMPTED,
     LABEL_ATTEMPT,
-    REASON_BUDGET_EXCEEDED,
-    REASON_CONTAINER_NOT_STARTED,
-    REASON_DEADLINE_EXCEEDED,
-    REASON_IMAGE_NOT_FOUND,
-    REASON_STARTING,
-    REASON_SUSPENDED,
-    REASON_TRAINING,
-    REASON_UNSCHEDULABLE,
 )
-from policy_api.report import Outcome, TrainingReport, decode
 
 from policy_operator.cache import Obj
 from policy_operator.training.types import AttemptView, End
@@ -178,7 +171,7 @@ def failed(  # noqa: PLR0911 - one return a cause, the gravest first
     """Judge a Job that failed."""
     why = job_finished(job) or {}
     if why.get("reason") == "DeadlineExceeded":
-        return End(REASON_DEADLINE_EXCEEDED, "activeDeadlineSeconds is over", at)
+        return End(reasons.DEADLINE_EXCEEDED, "activeDeadlineSeconds is over", at)
     report = _first_report(ends)
     for code, outcome in (
         (EXIT_CONFIG_INVALID, Outcome.CONFIG_INVALID),
@@ -189,7 +182,7 @@ def failed(  # noqa: PLR0911 - one return a cause, the gravest first
             return End(outcome, _sentence(bad), at, bad.report or report)
     if any(e.out_of_budget for e in ends):
         return End(
-            REASON_BUDGET_EXCEEDED, "its pods ran for as long as the budget let them", at, report
+            reasons.BUDGET_EXCEEDED, "its pods ran for as long as the budget let them", at, report
         )
     starved = next((e for e in ends if e.killed_for_memory), None)
     if starved is not None:
@@ -215,7 +208,7 @@ def _waits_for(pod: Obj) -> tuple[str, str] | None:
     name = pod["metadata"]["name"]
     for found in (pod.get("status") or {}).get("conditions") or ():
         if found["type"] == "PodScheduled" and found.get("reason") == "Unschedulable":
-            return REASON_UNSCHEDULABLE, f"pod {name} finds no node: {found.get('message', '')}"
+            return reasons.UNSCHEDULABLE, f"pod {name} finds no node: {found.get('message', '')}"
     waiting = (_container(pod).get("state") or {}).get("waiting") or {}
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _IMAGE_REASONS:
@@ -223,16 +216,16 @@ def _waits_for(pod: Obj) -> tuple[str, str] | None:
             (c["image"] for c in pod["spec"]["containers"] if c["name"] == CONTAINER), "its image"
         )
         return (
-            REASON_IMAGE_NOT_FOUND,
+            reasons.IMAGE_NOT_FOUND,
             f"pod {name} can't get image {image} ({reason}): {message}".rstrip(": "),
         )
     if reason and reason not in _QUIET:
         said = f"pod {name} does not start ({reason}): {message}".rstrip(": ")
-        return REASON_CONTAINER_NOT_STARTED, said
+        return reasons.CONTAINER_NOT_STARTED, said
     return None
 
 
-_GRAVITY = {REASON_UNSCHEDULABLE: 0, REASON_IMAGE_NOT_FOUND: 1, REASON_CONTAINER_NOT_STARTED: 2}
+_GRAVITY = {reasons.UNSCHEDULABLE: 0, reasons.IMAGE_NOT_FOUND: 1, reasons.CONTAINER_NOT_STARTED: 2}
 
 
 def progress_of_start(job: Obj, pods: Mapping[int, Obj]) -> tuple[bool, str, str]:
@@ -240,12 +233,12 @@ def progress_of_start(job: Obj, pods: Mapping[int, Obj]) -> tuple[bool, str, str
     nodes = int(job["spec"].get("completions") or 1)
     up = [p for p in pods.values() if (p.get("status") or {}).get("phase") != "Pending"]
     if len(up) >= nodes:
-        return True, REASON_TRAINING, f"{nodes} of {nodes} pods run"
+        return True, reasons.TRAINING, f"{nodes} of {nodes} pods run"
     waits = [w for p in pods.values() if p not in up and (w := _waits_for(p)) is not None]
     if waits:
         reason, message = min(waits, key=lambda w: _GRAVITY[w[0]])
         return False, reason, message
-    return False, REASON_STARTING, f"{len(up)} of {nodes} pods run"
+    return False, reasons.STARTING, f"{len(up)} of {nodes} pods run"
 
 
 def newest_pods(job: Obj, pods: Iterable[Obj]) -> dict[int, Obj]:
@@ -281,9 +274,9 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         and condition(job, "Suspended") is not None
         and not any(pod_active(p) for p in mine.values())
     ):
-        end = End(REASON_SUSPENDED, "stopped as asked; its checkpoint is kept", None)
+        end = End(reasons.SUSPENDED, "stopped as asked; its checkpoint is kept", None)
     if end is not None and stopping and end.reason == Outcome.PREEMPTED:
-        end = End(REASON_SUSPENDED, "stopped as asked; its checkpoint is kept", end.at, end.report)
+        end = End(reasons.SUSPENDED, "stopped as asked; its checkpoint is kept", end.at, end.report)
     running, reason, message = progress_of_start(job, mine)
     starts = [t for p in mine.values() if (t := (p.get("status") or {}).get("startTime"))]
     return AttemptView(

@@ -11,13 +11,12 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import assert_never
 
-from policy_api.conditions import set_condition
-from policy_api.criteria import summary
+from policy_api import reasons
 from policy_api.keys import (
     COND_ACCEPTED,
-    REASON_EXIT_CRITERIA_MET,
-    REASON_EXIT_CRITERIA_UNMET,
 )
+from policy_api.rules.conditions import set_condition
+from policy_api.rules.criteria import summary
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus
 
@@ -223,7 +222,7 @@ async def _record(
         old.conditions,
         COND_ACCEPTED,
         "True" if met else "False",
-        REASON_EXIT_CRITERIA_MET if met else REASON_EXIT_CRITERIA_UNMET,
+        reasons.EXIT_CRITERIA_MET if met else reasons.EXIT_CRITERIA_UNMET,
         summary(record.verdicts),
         now=status.finished_at or datetime.fromisoformat(version["metadata"]["creationTimestamp"]),
         generation=version["metadata"].get("generation"),

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from policy_api.conditions import Status, get_condition, set_condition
+from policy_api.contract.report import Outcome, TrainingReport, finite
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED
-from policy_api.report import Outcome, TrainingReport, finite
+from policy_api.rules.conditions import Status, get_condition, set_condition
 from policy_api.v1alpha1.training import PolicyTrainingStatus, Progress
 
 from policy_operator.training.types import Observed, Training

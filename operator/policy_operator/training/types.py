@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from policy_api.base import Metric, ObjectMeta
-from policy_api.report import TrainingReport
-from policy_api.run import BaseArtifact
+from policy_api.contract.report import TrainingReport
+from policy_api.contract.run import BaseArtifact
 from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
 
 from policy_operator.progress import ReportedProgress
@@ -44,7 +44,7 @@ class End:
     """How an attempt ended."""
 
     reason: str
-    """Of policy_api.report.Outcome, or Suspended, DeadlineExceeded, BudgetExceeded."""
+    """Of policy_api.contract.report.Outcome, or Suspended, DeadlineExceeded, BudgetExceeded."""
     message: str
     at: datetime | None
     """When, if the cluster says so."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_api.report import decode
-from policy_api.run import BaseArtifact, RunConfig
+from policy_api.contract.report import decode
+from policy_api.contract.run import BaseArtifact, RunConfig
 from policy_api.v1alpha1.store import SecretRef
 from policy_api.v1alpha1.version import PolicyVersionSpec
 from policy_operator.settings import Settings

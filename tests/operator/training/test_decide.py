@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from policy_api.base import Metric
-from policy_api.run import BaseArtifact
+from policy_api.contract.run import BaseArtifact
 from policy_operator.progress import ReportedProgress
 from policy_operator.training.types import (
     CompleteAttempt,

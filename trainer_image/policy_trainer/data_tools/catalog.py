@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_api.artifact import CLAIM, MANIFEST, PolicyManifest
-from policy_api.run import RunInput
+from policy_api.contract.artifact import CLAIM, MANIFEST, PolicyManifest
+from policy_api.contract.run import RunInput
 from pydantic import ValidationError
 
 from policy_trainer.data import Row

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 
 from policy_trainer import checks, data, pairs
 from policy_trainer.data_tools import shapes, sources

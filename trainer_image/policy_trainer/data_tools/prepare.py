@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.recipes.common import TEXT_RECIPES, Recipe
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 
 from policy_trainer import data, storage
 from policy_trainer.data import Place, Row

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 
 from policy_trainer import data
 from policy_trainer.data import PARTS, Row

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from policy_api.run import RunConfig, RunInput
+from policy_api.contract.run import RunConfig, RunInput
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 
 from policy_trainer import checks, data

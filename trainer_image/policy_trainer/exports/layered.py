@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policy_api.artifact import Kind
+from policy_api.contract.artifact import Kind
 
 from policy_trainer import offers, qnetwork
 from policy_trainer.errors import ConfigInvalidError

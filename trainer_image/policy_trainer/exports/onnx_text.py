@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policy_api.artifact import Kind
+from policy_api.contract.artifact import Kind
 
 from policy_trainer import base_model
 from policy_trainer.exports import onnx_check

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from policy_api.artifact import Kind, ManifestExport
+from policy_api.contract.artifact import Kind, ManifestExport
 from policy_api.v1alpha1.store import Export, GGUFType
 
 from policy_trainer.errors import ConfigInvalidError

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from policy_api.report import EXIT_CODES, Outcome
+from policy_api.contract.report import EXIT_CODES, Outcome
 
 from policy_trainer.data import Row
 from policy_trainer.errors import RunError, tell

@@ -1,8 +1,8 @@
 """The judge of a run: who it is, where its replies are kept."""
 
-from policy_api.artifact import Kind
-from policy_api.needs import JUDGE
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules.needs import JUDGE
 
 from policy_trainer import references
 from policy_trainer.checkpoint import Checkpoints

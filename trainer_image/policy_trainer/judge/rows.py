@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from policy_api.run import RunInput
+from policy_api.contract.run import RunInput
 from policy_api.v1alpha1.judge import Criterion
 
 from policy_trainer import data

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from policy_api.artifact import Kind
 from policy_api.base import Metric
-from policy_api.nearest import hint
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules.nearest import hint
 from policy_api.v1alpha1.recipes.classifier import Calibration, Classifier, XGBoost
 
 from policy_trainer import checks, data, references, scores, tabular

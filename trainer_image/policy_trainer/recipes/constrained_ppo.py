@@ -7,10 +7,10 @@ instead. The customers are simulated, see offers.py.
 from functools import partial
 
 import numpy as np
-from policy_api import criteria
-from policy_api.artifact import Kind
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from scipy.stats import entropy
 

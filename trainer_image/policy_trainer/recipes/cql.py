@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policy_api.artifact import Kind
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Kind
+from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.cql import CQL
 
 from policy_trainer import checks, data, decisions, references, tabular, worth

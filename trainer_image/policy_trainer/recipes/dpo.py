@@ -6,10 +6,10 @@ Rafailov et al. 2023. What is kept near is the model that training starts from.
 from typing import Any
 
 import numpy as np
-from policy_api import criteria
-from policy_api.artifact import Generation, Kind
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Generation, Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.dpo import DPO
 
 from policy_trainer import adapter, arguments, base_model, evaluate, pairs, text

@@ -5,10 +5,10 @@ Shao et al. 2024, DeepSeekMath. The reward is declared in the manifest, see rewa
 
 from typing import Any
 
-from policy_api import criteria
-from policy_api.artifact import Generation, Kind
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Generation, Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.grpo import GRPO
 
 from policy_trainer import adapter, arguments, base_model, checks, data, evaluate, rewards, text

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from policy_api import criteria
-from policy_api.artifact import Generation, Kind
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Generation, Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.ppo import PPO
 
 from policy_trainer import adapter, base_model, checks, data, engine, evaluate, ppo, text

@@ -8,10 +8,10 @@ logistic model of the answers' words.
 from collections.abc import Sequence
 
 import numpy as np
-from policy_api import criteria
-from policy_api.artifact import Kind
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.reward_model import RewardModel
 
 from policy_trainer import adapter, arguments, base_model, pairs, scores, text

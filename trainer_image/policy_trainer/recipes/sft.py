@@ -1,10 +1,10 @@
 """SFT: learn answers from examples (TRL's SFTTrainer)."""
 
 import numpy as np
-from policy_api import criteria
-from policy_api.artifact import Generation, Kind
 from policy_api.base import Metric
-from policy_api.run import RunConfig
+from policy_api.contract.artifact import Generation, Kind
+from policy_api.contract.run import RunConfig
+from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.sft import SFT
 
 from policy_trainer import adapter, arguments, base_model, checks, data, evaluate, text

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from policy_api.run import (
+from policy_api.contract.run import (
     BaseArtifact,
     RunBase,
     RunConfig,

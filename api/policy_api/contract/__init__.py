@@ -1,0 +1,1 @@
+"""What one program tells another: run.json, reports, artifacts, environment, URIs."""

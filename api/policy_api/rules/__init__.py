@@ -1,0 +1,1 @@
+"""Pure rules that the operator, the trainer and policyctl share."""
