@@ -8,9 +8,13 @@ import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from policy_api import reasons
 from policy_api.base import ObjectMeta, rfc3339
-from policy_api.rules.conditions import get_condition
+from policy_api.keys import COND_ACCEPTED
+from policy_api.rules.conditions import get_condition, set_condition
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
+from policy_api.v1alpha1.version import PolicyVersionStatus, TrainingOrigin, VersionArtifact
+from policy_operator.registry.types import VersionRecord
 from policy_operator.training.decide import decide
 from policy_operator.training.outcome import view
 from policy_operator.training.types import (
@@ -22,7 +26,6 @@ from policy_operator.training.types import (
     StartAttempt,
     StopJob,
     Training,
-    VersionRecord,
 )
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -93,7 +96,7 @@ def pod(
         "name": f"sft-0-{index}-abcde",
         "uid": f"pod-{of}-{index}",
         "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
-        "ownerReferences": [{"uid": of}],
+        "ownerReferences": [{"uid": of, "controller": True}],
         "creationTimestamp": rfc3339(T0),
     }
     if deleted:
@@ -140,6 +143,17 @@ def ended(index=0, code=0, message="", *, reason=None, at=T0, **fields):
     }
     phase = "Succeeded" if code == 0 else "Failed"
     return pod(index, phase, state={"terminated": terminated}, **fields)
+
+
+def recorded(uid="t-uid", *, training="sft", judged=True) -> VersionRecord:
+    """Return what the registry has of version 1."""
+    verdict = set_condition((), COND_ACCEPTED, "True", reasons.EXIT_CRITERIA_MET, "", now=T0)
+    return VersionRecord(
+        version=1,
+        artifact=VersionArtifact(uri="pvc://artifacts/models/forge/1", sha256="0" * 64),
+        training=TrainingOrigin(name=training, uid=uid),
+        status=PolicyVersionStatus(conditions=list(verdict) if judged else []),
+    )
 
 
 @dataclass
@@ -205,7 +219,7 @@ class Cluster:
             case RecordVersion(r):
                 if self.version is None:
                     self.versions_made.append(r.artifact.version)
-                self.version = VersionRecord(ours=True, judged=True, training="sft")
+                self.version = recorded()
             case DeleteTraining():
                 self.deleted = True
             case "status":
@@ -238,7 +252,7 @@ class Cluster:
         """End an attempt."""
         started = [p["status"].get("startTime") for p in self.pods.get(index, [])]
         for each in pods:
-            each["metadata"]["ownerReferences"] = [{"uid": f"job-{index}"}]
+            each["metadata"]["ownerReferences"] = [{"uid": f"job-{index}", "controller": True}]
             if started and started[0]:
                 each["status"]["startTime"] = started[0]
         self.pods[index] = [*pods]

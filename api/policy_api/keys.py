@@ -6,6 +6,9 @@ GROUP: Final = "policyops.dev"
 API_VERSION: Final = "v1alpha1"
 GROUP_VERSION: Final = f"{GROUP}/{API_VERSION}"
 FIELD_MANAGER: Final = "policy-operator"
+KIND_TRAINING: Final = "PolicyTraining"
+KIND_DEPLOYMENT: Final = "PolicyDeployment"
+KIND_VERSION: Final = "PolicyVersion"
 AUDIENCE: Final = GROUP  # of the projected token with which a trainer reports
 
 # Labels on everything that the operator creates.
@@ -61,20 +64,6 @@ EXIT_TRAINER_FAILED: Final = 70
 EXIT_PREEMPTED: Final = 75
 EXIT_CONFIG_INVALID: Final = 78
 EXIT_OUT_OF_MEMORY: Final = 137
-
-# Paths inside a trainer or server pod.
-RUN_DIR: Final = "/etc/policyops/run"
-RUN_FILE: Final = "run.json"
-CA_FILE: Final = "ca.crt"
-TOKEN_DIR: Final = "/var/run/secrets/policyops"  # noqa: S105 - a path
-TOKEN_FILE: Final = "token"  # noqa: S105 - a file name
-PVC_ROOT: Final = "/var/lib/policyops/pvc"
-CONFIGMAP_ROOT: Final = "/var/lib/policyops/configmap"
-TERMINATION_LOG: Final = "/dev/termination-log"
-TERMINATION_LIMIT: Final = 4096  # bytes; the kubelet cuts a longer message
-
-# Environment variable of a trainer with the API key of its judge's endpoint.
-JUDGE_KEY_VARIABLE: Final = "POLICYOPS_JUDGE_KEY"
 
 # The role under which a request reached a server; the HTTPRoute sets it for each backend.
 ROLE_HEADER: Final = "x-policyops-role"

@@ -22,9 +22,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from policy_api.contract.artifact import MANIFEST, PolicyManifest
+from policy_api.contract.environment import RUN_FILE
 from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
 from policy_api.contract.run import BaseArtifact, RunConfig, RunTraining
-from policy_api.keys import RUN_FILE
 from policy_api.rules import criteria
 from policy_api.rules.needs import BASE, needs
 from policy_api.rules.resolve import resolve

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from policy_operator.cache import Cache
-from policy_operator.events import EventRecorder
-from policy_operator.kube import Kube
-from policy_operator.progress import ProgressStore
-from policy_operator.prometheus import Monitor
-from policy_operator.queue import Queue
+from policy_operator.access.tls import Authority
+from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.events import EventRecorder
+from policy_operator.machinery.kube import Kube
+from policy_operator.machinery.progress import ProgressStore
+from policy_operator.machinery.queue import Queue
+from policy_operator.monitoring.prometheus import Monitor
+from policy_operator.registry.numbers import Numbers
 from policy_operator.settings import Settings
-from policy_operator.tls import Authority
-from policy_operator.versions import Numbers
 
 
 @dataclass(frozen=True)

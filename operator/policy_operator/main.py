@@ -16,33 +16,39 @@ from typing import Any, cast
 import aiohttp
 import kopf
 from aiohttp import web
-from policy_api.keys import FIELD_MANAGER
+from policy_api.keys import FIELD_MANAGER, KIND_DEPLOYMENT, KIND_TRAINING
 
-from policy_operator import logs, metrics, tls
-from policy_operator.auth import Trainers, webhook_token
-from policy_operator.cache import Cache
+from policy_operator.access import tls
+from policy_operator.access.auth import Trainers, webhook_token
 from policy_operator.context import Context
-from policy_operator.deployment import webhook
-from policy_operator.deployment.reconcile import reconcile as reconcile_deployment
-from policy_operator.events import EventRecorder
-from policy_operator.handlers import WATCHED, Intake, kopf_settings, registry, watch_selector
-from policy_operator.health import Health
-from policy_operator.kube import (
+from policy_operator.machinery import logs, metrics
+from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.events import EventRecorder
+from policy_operator.machinery.health import Health
+from policy_operator.machinery.kube import (
     ApiError,
     Kube,
     NamespaceTerminating,
     NotFound,
     load_configuration,
 )
-from policy_operator.leader import Election
-from policy_operator.progress import ProgressStore
-from policy_operator.prometheus import Monitor
-from policy_operator.queue import Key, Queue, utcnow
-from policy_operator.relations import DEPLOYMENT, TRAINING
+from policy_operator.machinery.leader import Election
+from policy_operator.machinery.progress import ProgressStore
+from policy_operator.machinery.queue import Key, Queue, utcnow
+from policy_operator.machinery.watches import (
+    WATCHED,
+    Intake,
+    kopf_settings,
+    registry,
+    watch_selector,
+)
+from policy_operator.monitoring.prometheus import Monitor
+from policy_operator.registry.numbers import Numbers
+from policy_operator.rollout import webhook
+from policy_operator.rollout.reconcile import reconcile as reconcile_deployment
 from policy_operator.server import PublicServer, private_app
 from policy_operator.settings import Settings, from_env
 from policy_operator.training.reconcile import reconcile as reconcile_training
-from policy_operator.versions import Numbers
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +154,7 @@ class Operator:
 
     async def _reconcile(self, key: Key) -> datetime | None:
         try:
-            if key.kind == TRAINING:
+            if key.kind == KIND_TRAINING:
                 return await reconcile_training(key, self._ctx, utcnow())
             return await reconcile_deployment(key, self._ctx, utcnow())
         except NamespaceTerminating:
@@ -156,7 +162,7 @@ class Operator:
             return None
 
     def _add_all(self) -> None:
-        for kind in (TRAINING, DEPLOYMENT):
+        for kind in (KIND_TRAINING, KIND_DEPLOYMENT):
             for obj in self._ctx.cache.list(kind):
                 meta = obj["metadata"]
                 self._ctx.queue.add(Key(kind, meta["namespace"], meta["name"]))

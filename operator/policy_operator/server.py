@@ -7,17 +7,17 @@ from datetime import datetime
 from http import HTTPStatus
 
 from aiohttp import web
-from policy_api.contract.report import parse_progress
+from policy_api.contract.progress import parse_progress
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from policy_operator import logs, metrics
-from policy_operator.auth import Trainers, same_token
+from policy_operator.access.auth import Trainers, same_token
 from policy_operator.context import Context
-from policy_operator.health import Health
-from policy_operator.kube import ApiError
-from policy_operator.progress import ReportedProgress, read
-from policy_operator.queue import Key, utcnow
+from policy_operator.machinery import logs, metrics
+from policy_operator.machinery.health import Health
+from policy_operator.machinery.kube import ApiError
+from policy_operator.machinery.progress import ReportedProgress, read
+from policy_operator.machinery.queue import Key, utcnow
 from policy_operator.training.status import PROGRESS_EVERY
 
 log = logging.getLogger(__name__)

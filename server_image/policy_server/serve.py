@@ -15,6 +15,7 @@ from types import FrameType
 
 import uvicorn
 from policy_api import keys
+from policy_api.contract import environment
 from typing_extensions import override
 
 from policy_server.app import State, create_app
@@ -161,7 +162,7 @@ def _listen(port: int) -> socket.socket:
 def last_word(path: Path, message: str) -> None:
     """Leave the reason for the exit where Kubernetes looks; outside a pod there is no such file."""
     if path.exists():
-        path.write_text(message[: keys.TERMINATION_LIMIT // 4], encoding="utf-8")
+        path.write_text(message[: environment.TERMINATION_LIMIT // 4], encoding="utf-8")
 
 
 def _one_line(error: Exception) -> str:

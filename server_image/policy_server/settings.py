@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from policy_api import keys
 from policy_api.base import SHA256
+from policy_api.contract.environment import (
+    ARTIFACT_PATH_VARIABLE,
+    ARTIFACT_SHA256_VARIABLE,
+    POLICY_NAME_VARIABLE,
+    POLICY_VERSION_VARIABLE,
+    TERMINATION_LOG,
+)
 
 Number = TypeVar("Number", int, float)
 
@@ -38,7 +44,7 @@ class Settings:
     # Of torch. More threads than the container's CPU limit make a small model many times slower.
     threads: int = 1
     download_folder: Path = Path("/tmp/policy")  # noqa: S108 - the pod's own emptyDir
-    termination_log: Path = Path(keys.TERMINATION_LOG)
+    termination_log: Path = Path(TERMINATION_LOG)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -47,17 +53,18 @@ class Settings:
         Raises:
             SettingsInvalidError: A variable is missing or wrong.
         """
-        sha256 = _required(env, "POLICY_ARTIFACT_SHA256")
+        sha256 = _required(env, ARTIFACT_SHA256_VARIABLE)
         if not re.fullmatch(SHA256, sha256):
             raise SettingsInvalidError(
-                "POLICY_ARTIFACT_SHA256 must be the 64 hexadecimal digits of policy.json's sha256"
+                f"{ARTIFACT_SHA256_VARIABLE} must be the 64 hexadecimal digits of policy.json's "
+                "sha256"
             )
-        _required(env, "POLICY_VERSION")
+        _required(env, POLICY_VERSION_VARIABLE)
         return cls(
-            artifact_path=_required(env, "POLICY_ARTIFACT_PATH"),
+            artifact_path=_required(env, ARTIFACT_PATH_VARIABLE),
             artifact_sha256=sha256,
-            policy=_required(env, "POLICY_NAME"),
-            version=_number(env, "POLICY_VERSION", int, 1, 1),
+            policy=_required(env, POLICY_NAME_VARIABLE),
+            version=_number(env, POLICY_VERSION_VARIABLE, int, 1, 1),
             port=_number(env, "PORT", int, 8080, 0),
             drain_seconds=_number(env, "DRAIN_SECONDS", float, 5.0, 0),
             queue_limit=_number(env, "QUEUE_LIMIT", int, 64, 1),
@@ -72,7 +79,7 @@ class Settings:
     @staticmethod
     def termination_log_of(env: Mapping[str, str]) -> Path:
         """Return where the last word goes; it is needed also when the rest is wrong."""
-        return Path(env.get("TERMINATION_LOG", keys.TERMINATION_LOG))
+        return Path(env.get("TERMINATION_LOG", TERMINATION_LOG))
 
 
 def _required(env: Mapping[str, str], name: str) -> str:

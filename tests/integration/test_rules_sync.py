@@ -79,7 +79,7 @@ class Sidecar:
         return self._start(
             sys.executable,
             "-m",
-            "policy_operator.rules_sync",
+            "policy_rules_sync",
             PYTHONPATH=f"{REPO}/api:{REPO}/operator",
             KUBECONFIG=str(self._kubeconfig),
             RULES_DIR=str(self.rules),
@@ -150,7 +150,7 @@ def test_a_folder_that_is_not_there_is_told(start: Start, tmp_path: Path) -> Non
     process = start(
         sys.executable,
         "-m",
-        "policy_operator.rules_sync",
+        "policy_rules_sync",
         PYTHONPATH=f"{REPO}/api:{REPO}/operator",
         RULES_DIR=str(tmp_path / "nowhere"),
     )

@@ -14,15 +14,7 @@ from policy_api.v1alpha1.store import Export, GGUFType
 from policy_trainer import base_model
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import gguf_text, gguf_vocabulary, write
-from tokenizers import (
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    trainers,
-)
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from trainer.worlds import config
 from transformers import (
     AutoConfig,

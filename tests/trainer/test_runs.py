@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from policy_api.contract.artifact import PolicyManifest
-from policy_api.contract.report import Outcome, parse_progress
+from policy_api.contract.progress import parse_progress
+from policy_api.contract.report import Outcome
 from policy_trainer import run as runs
 from policy_trainer import stop
 from trainer.worlds import StopAt, config, grpo, sha256, write_rows

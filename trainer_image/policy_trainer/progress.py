@@ -14,6 +14,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from policy_api.contract.environment import (
+    STATUS_CA_VARIABLE,
+    STATUS_TOKEN_VARIABLE,
+    STATUS_URL_VARIABLE,
+)
+
 from policy_trainer import state
 
 EVERY_SECONDS = 5.0
@@ -28,7 +34,7 @@ class Reporter:
 
     def __init__(self, max_steps: int, *, post: bool = True) -> None:
         self._max_steps = max_steps
-        self._url = os.environ.get("KUBEFLOW_TRAINER_SERVER_URL") if post else None
+        self._url = os.environ.get(STATUS_URL_VARIABLE) if post else None
         self._begun: tuple[float, int] | None = None
         self._posted = -EVERY_SECONDS
 
@@ -54,8 +60,8 @@ class Reporter:
             "lastUpdatedTime": datetime.now(UTC).isoformat(),
         }
         try:
-            token = Path(os.environ["KUBEFLOW_TRAINER_SERVER_TOKEN"]).read_text().strip()
-            authority = os.environ["KUBEFLOW_TRAINER_SERVER_CA_CERT"]
+            token = Path(os.environ[STATUS_TOKEN_VARIABLE]).read_text().strip()
+            authority = os.environ[STATUS_CA_VARIABLE]
             request = urllib.request.Request(  # noqa: S310 - the operator's own https URL
                 url,
                 data=json.dumps({"trainerStatus": status}).encode(),

@@ -12,7 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
-from policy_api import keys
+from policy_api.contract import environment
 from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.blocks import field_of
@@ -33,7 +33,9 @@ def read_config() -> RunConfig:
     Raises:
         ConfigInvalidError: the operator and this image do not agree on its shape; names the field.
     """
-    file = Path(os.environ.get("POLICYOPS_RUN_FILE", f"{keys.RUN_DIR}/{keys.RUN_FILE}"))
+    file = Path(
+        os.environ.get("POLICYOPS_RUN_FILE", f"{environment.RUN_DIR}/{environment.RUN_FILE}")
+    )
     try:
         return RunConfig.model_validate_json(file.read_bytes())
     except ValidationError as error:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from policy_api import keys
+from policy_api.contract import environment
 from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
 from policy_api.contract.run import RunConfig
 
@@ -185,7 +185,7 @@ def main() -> int:
     except ConfigInvalidError as error:
         report = TrainingReport(outcome=error.outcome, message=error.message, field=error.field)
     text = report.encode()
-    Path(os.environ.get("POLICYOPS_TERMINATION_LOG", keys.TERMINATION_LOG)).write_text(text)
+    Path(os.environ.get("POLICYOPS_TERMINATION_LOG", environment.TERMINATION_LOG)).write_text(text)
     print(text, flush=True)  # noqa: T201 - the pod's log
     return EXIT_CODES[report.outcome]
 

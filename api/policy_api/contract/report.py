@@ -1,16 +1,14 @@
-"""What a trainer tells the operator: progress while it runs, a report when it ends."""
+"""What a trainer tells the operator when it ends: its termination message."""
 
 import json
 import math
 from collections.abc import Iterable
-from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
 from policy_api.base import ApiModel, Metric
+from policy_api.contract.environment import TERMINATION_LIMIT
 from policy_api.keys import (
     EXIT_CONFIG_INVALID,
     EXIT_DATA_INVALID,
@@ -18,7 +16,6 @@ from policy_api.keys import (
     EXIT_PREEMPTED,
     EXIT_SUCCEEDED,
     EXIT_TRAINER_FAILED,
-    TERMINATION_LIMIT,
 )
 
 SENTENCE = 200  # characters of a message that still say what is wrong
@@ -110,47 +107,3 @@ def decode(text: str) -> TrainingReport | None:
         return TrainingReport.model_validate_json(text)
     except ValidationError:
         return None
-
-
-class _Lenient(BaseModel):
-    """KEP-2779 belongs to others: fields that we do not know are ignored."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
-    )
-
-
-class ReportedMetric(_Lenient):
-    """One metric of a progress report; KEP-2779 sends its value as a string."""
-
-    name: str
-    value: float
-
-
-class TrainerStatus(_Lenient):
-    """The body's `trainerStatus` of Kubeflow Trainer's KEP-2779."""
-
-    progress_percentage: int | None = Field(default=None, ge=0, le=100)
-    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
-    metrics: tuple[ReportedMetric, ...] = ()
-    last_updated_time: datetime | None = None
-
-
-class ProgressReport(_Lenient):
-    """The body of a progress POST."""
-
-    trainer_status: TrainerStatus
-
-
-def parse_progress(body: bytes) -> ProgressReport:
-    """Read a progress POST.
-
-    Raises:
-        ValueError: the body is not a KEP-2779 report; the sentence says why.
-    """
-    try:
-        return ProgressReport.model_validate_json(body)
-    except ValidationError as error:
-        first: dict[str, Any] = dict(error.errors()[0])
-        where = ".".join(str(p) for p in first["loc"]) or "body"
-        raise ValueError(f"{where}: {first['msg']}") from error

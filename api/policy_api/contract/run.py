@@ -8,13 +8,7 @@ from policy_api.v1alpha1.inputs import Adapter, Scratch, Split
 from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.store import Export, GGUFType
-from policy_api.v1alpha1.training import (
-    AnswerSchema,
-    Checkpoints,
-    Compute,
-    ExitCriterion,
-    StopRule,
-)
+from policy_api.v1alpha1.training import AnswerSchema, Checkpoints, Compute, ExitCriterion, StopRule
 
 
 class RunFile(ApiModel):

@@ -10,12 +10,7 @@ from datetime import datetime, timedelta
 
 from policy_api.rules import cost
 from policy_api.v1alpha1.budget import Cost
-from policy_api.v1alpha1.training import (
-    Attempt,
-    PolicyTrainingSpec,
-    PolicyTrainingStatus,
-    Progress,
-)
+from policy_api.v1alpha1.training import Attempt, PolicyTrainingSpec, PolicyTrainingStatus, Progress
 
 from policy_operator.training.attempts import COUNT_EVERY, lasted
 from policy_operator.training.types import Training

@@ -3,27 +3,34 @@
 import json
 from dataclasses import dataclass
 
+from policy_api.contract.environment import (
+    CA_FILE,
+    JUDGE_KEY_VARIABLE,
+    RUN_DIR,
+    RUN_FILE,
+    STATUS_CA_VARIABLE,
+    STATUS_TOKEN_VARIABLE,
+    STATUS_URL_VARIABLE,
+    TERMINATION_LOG,
+    TOKEN_DIR,
+    TOKEN_FILE,
+)
 from policy_api.contract.run import RunConfig, RunTraining
+from policy_api.contract.uris import local_path
 from policy_api.keys import (
     ANNOTATION_BASE,
     ANNOTATION_REFERENCES,
-    CA_FILE,
     EXIT_CONFIG_INVALID,
     EXIT_DATA_INVALID,
     EXIT_PREEMPTED,
     FIELD_MANAGER,
     GROUP_VERSION,
-    JUDGE_KEY_VARIABLE,
+    KIND_TRAINING,
     LABEL_ATTEMPT,
     LABEL_MANAGED_BY,
     LABEL_POLICY,
     LABEL_TRAINING,
     LABEL_VERSION,
-    RUN_DIR,
-    RUN_FILE,
-    TERMINATION_LOG,
-    TOKEN_DIR,
-    TOKEN_FILE,
 )
 from policy_api.rules.needs import BASE
 from policy_api.rules.resolve import resolve
@@ -36,11 +43,13 @@ from policy_api.v1alpha1.version import (
     version_name,
 )
 
+from policy_operator import children
+from policy_operator.machinery.cache import Obj
 from policy_operator.settings import Settings
 from policy_operator.training import storage
 from policy_operator.training.budget import spent_before
 from policy_operator.training.outcome import CONTAINER
-from policy_operator.training.types import Dependencies, Manifest, RecordVersion, Training
+from policy_operator.training.types import Dependencies, RecordVersion, Training
 
 _USER = 65532  # "nonroot" of distroless images
 # Agree on a step, save, stop: seconds for small models; a large one writes its shards in a minute.
@@ -68,33 +77,19 @@ def job_name(training: Training, index: int) -> str:
     return f"{training.meta.name}-{index}"
 
 
-def _owner(training: Training) -> Manifest:
-    return {
-        "apiVersion": GROUP_VERSION,
-        "kind": "PolicyTraining",
-        "name": training.meta.name,
-        "uid": training.meta.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
 def _labels(training: Training, index: int) -> dict[str, str]:
-    return {
-        LABEL_MANAGED_BY: FIELD_MANAGER,
-        LABEL_POLICY: training.spec.policy,
-        LABEL_TRAINING: training.meta.name,
-        LABEL_ATTEMPT: str(index),
-    }
+    return children.managed(
+        {
+            LABEL_POLICY: training.spec.policy,
+            LABEL_TRAINING: training.meta.name,
+            LABEL_ATTEMPT: str(index),
+        }
+    )
 
 
-def _metadata(training: Training, index: int) -> Manifest:
-    return {
-        "name": job_name(training, index),
-        "namespace": training.meta.namespace,
-        "labels": _labels(training, index),
-        "ownerReferences": [_owner(training)],
-    }
+def _metadata(training: Training, index: int) -> Obj:
+    name = job_name(training, index)
+    return children.metadata(KIND_TRAINING, training.meta, name, _labels(training, index))
 
 
 def trainer_image(training: Training, settings: Settings) -> str:
@@ -115,12 +110,12 @@ def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
         references={
             role: found.artifact for role, found in plan.dependencies.items() if role != BASE
         },
-        path_of=storage.local_path,
+        path_of=local_path,
         trainer_image=trainer_image(training, settings),
     )
 
 
-def config_map(training: Training, plan: Plan, settings: Settings) -> Manifest:
+def config_map(training: Training, plan: Plan, settings: Settings) -> Obj:
     """Return the attempt's ConfigMap: the run's config and the CA of our HTTPS server."""
     config = run_config(training, plan, settings).to_wire()
     return {
@@ -131,7 +126,7 @@ def config_map(training: Training, plan: Plan, settings: Settings) -> Manifest:
     }
 
 
-def service(training: Training, plan: Plan) -> Manifest:
+def service(training: Training, plan: Plan) -> Obj:
     """Return the headless Service through which the ranks find rank 0 before it is ready."""
     return {
         "apiVersion": "v1",
@@ -148,7 +143,7 @@ def service(training: Training, plan: Plan) -> Manifest:
     }
 
 
-def needs(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
+def needs(training: Training, plan: Plan, settings: Settings) -> list[Obj]:
     """Return what the attempt's Job needs beside it."""
     made = [config_map(training, plan, settings)]
     return [*made, service(training, plan)] if training.spec.compute.nodes > 1 else made
@@ -164,7 +159,7 @@ def status_url(training: Training, settings: Settings) -> str:
     )
 
 
-def _env(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
+def _env(training: Training, plan: Plan, settings: Settings) -> list[Obj]:
     name = job_name(training, plan.index)
     compute = training.spec.compute
     processes = compute.processes_per_node or compute.gpus_per_node or 1
@@ -175,9 +170,9 @@ def _env(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
         # One pod needs no name to find itself, and so no Service.
         "PET_MASTER_ADDR": f"{name}-0.{name}" if compute.nodes > 1 else "localhost",
         "PET_MASTER_PORT": str(_RENDEZVOUS_PORT),
-        "KUBEFLOW_TRAINER_SERVER_URL": status_url(training, settings),
-        "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{RUN_DIR}/{CA_FILE}",
-        "KUBEFLOW_TRAINER_SERVER_TOKEN": f"{TOKEN_DIR}/{TOKEN_FILE}",
+        STATUS_URL_VARIABLE: status_url(training, settings),
+        STATUS_CA_VARIABLE: f"{RUN_DIR}/{CA_FILE}",
+        STATUS_TOKEN_VARIABLE: f"{TOKEN_DIR}/{TOKEN_FILE}",
         "HOME": "/tmp",  # noqa: S108 - an emptyDir of the pod
     }
     return [
@@ -187,7 +182,7 @@ def _env(training: Training, plan: Plan, settings: Settings) -> list[Manifest]:
     ]
 
 
-def _judge_key(training: Training) -> list[Manifest]:
+def _judge_key(training: Training) -> list[Obj]:
     """Return the variable with the judge's API key, which run.json must not have."""
     judge = training.spec.judge
     if judge is None or judge.endpoint is None or judge.endpoint.secret_ref is None:
@@ -196,9 +191,9 @@ def _judge_key(training: Training) -> list[Manifest]:
     return [{"name": JUDGE_KEY_VARIABLE, "valueFrom": key}]
 
 
-def _resources(training: Training) -> Manifest:
+def _resources(training: Training) -> Obj:
     compute = training.spec.compute
-    resources: Manifest = dict(compute.resources or {})
+    resources: Obj = dict(compute.resources or {})
     if compute.gpus_per_node:
         limits = dict(resources.get("limits") or {})
         limits["nvidia.com/gpu"] = str(compute.gpus_per_node)
@@ -206,11 +201,11 @@ def _resources(training: Training) -> Manifest:
     return resources
 
 
-def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
+def _pod(training: Training, plan: Plan, settings: Settings) -> Obj:
     name = job_name(training, plan.index)
     volumes, mounts = storage.volumes(training, plan.dependencies, run=name)
     secrets = storage.secrets(training, plan.dependencies)
-    container: Manifest = {
+    container: Obj = {
         "name": CONTAINER,
         "image": trainer_image(training, settings),
         "imagePullPolicy": "IfNotPresent",
@@ -228,7 +223,7 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
             "readOnlyRootFilesystem": True,
         },
     }
-    spec: Manifest = {
+    spec: Obj = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -263,7 +258,7 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Manifest:
     return {"metadata": {"labels": _labels(training, plan.index)}, "spec": spec}
 
 
-def pod_failure_policy() -> Manifest:
+def pod_failure_policy() -> Obj:
     """Return the Job's rules: the first pod that fails ends the Job at once, whatever its reason.
 
     The ranks train together, so a single pod that is replaced could not join the others. The rules
@@ -300,14 +295,14 @@ def _decided(dependencies: Dependencies) -> dict[str, str]:
     return made
 
 
-def job(training: Training, plan: Plan, settings: Settings) -> Manifest:
+def job(training: Training, plan: Plan, settings: Settings) -> Obj:
     """Return the attempt's Job; its version label reserves the number."""
     metadata = _metadata(training, plan.index)
     metadata["labels"][LABEL_VERSION] = str(plan.min_version)
     if annotations := _decided(plan.dependencies):
         metadata["annotations"] = annotations
     nodes = training.spec.compute.nodes
-    spec: Manifest = {
+    spec: Obj = {
         "completionMode": "Indexed",
         "completions": nodes,
         "parallelism": nodes,
@@ -321,7 +316,7 @@ def job(training: Training, plan: Plan, settings: Settings) -> Manifest:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def policy_version(training: Training, record: RecordVersion, cost: Cost | None) -> Manifest:
+def policy_version(training: Training, record: RecordVersion, cost: Cost | None) -> Obj:
     """Return the registry's record. It has no owner: a version outlives its training."""
     artifact = record.report.artifact
     if artifact is None:

@@ -14,22 +14,14 @@ from datetime import datetime, timedelta
 
 from policy_api import reasons
 from policy_api.contract.report import Outcome, finite
-from policy_api.keys import (
-    COND_RUNNING,
-    COND_SUCCEEDED,
-    COND_SUSPENDED,
-)
+from policy_api.keys import COND_RUNNING, COND_SUCCEEDED, COND_SUSPENDED
 from policy_api.rules.conditions import get_condition
 from policy_api.rules.criteria import evaluate, summary
 from policy_api.rules.needs import BASE
-from policy_api.v1alpha1.training import (
-    ArtifactStatus,
-    Attempt,
-    OnUnmet,
-    PolicyTrainingStatus,
-)
+from policy_api.v1alpha1.training import ArtifactStatus, Attempt, OnUnmet, PolicyTrainingStatus
 from policy_api.v1alpha1.version import version_name
 
+from policy_operator.machinery.events import Event, EventType
 from policy_operator.training.attempts import (
     KEPT_ATTEMPTS,
     crashes,
@@ -38,7 +30,7 @@ from policy_operator.training.attempts import (
     next_start,
 )
 from policy_operator.training.budget import Spending, price, spending
-from policy_operator.training.status import State, finished, take_progress, take_report
+from policy_operator.training.status import TrainingState, finished, take_progress, take_report
 from policy_operator.training.types import (
     Action,
     AttemptView,
@@ -46,8 +38,6 @@ from policy_operator.training.types import (
     Decision,
     DeleteTraining,
     End,
-    Event,
-    EventType,
     Failed,
     Observed,
     Ready,
@@ -76,7 +66,7 @@ def _event(old: str | None, status: PolicyTrainingStatus) -> tuple[Event, ...]:
     bad = new in _WARNINGS or (failed is not None and failed.status == "False")
     kind: EventType = "Warning" if bad else "Normal"
     running = get_condition(status.conditions, COND_RUNNING)
-    return ((kind, new, running.message if running is not None else ""),)
+    return (Event(kind, new, running.message if running is not None else ""),)
 
 
 def _sooner(*times: datetime | None) -> datetime | None:
@@ -98,7 +88,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     if finished(training.status) and not _goes_on(training.status, spent):
         return _after_the_end(training, observed, now)
 
-    state = State(training, now, training.status).update(
+    state = TrainingState(training, now, training.status).update(
         finished_at=None,
         observed_generation=training.meta.generation,
         attempts=list(attempts[-KEPT_ATTEMPTS:]),
@@ -121,7 +111,7 @@ def _goes_on(status: PolicyTrainingStatus, spent: Spending) -> bool:
 
 
 def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one place to read it
-    state: State, attempts: tuple[Attempt, ...], observed: Observed, spent: Spending
+    state: TrainingState, attempts: tuple[Attempt, ...], observed: Observed, spent: Spending
 ) -> Decision:
     training, now = state.training, state.now
     view = observed.attempts[-1] if observed.attempts else None
@@ -179,7 +169,7 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     return _start(state, attempts, observed, deadline, spent.left_seconds)
 
 
-def _completed(state: State, view: AttemptView, end: End, observed: Observed) -> Decision:
+def _completed(state: TrainingState, view: AttemptView, end: End, observed: Observed) -> Decision:
     """Judge the exit criteria and record the version."""
     report = end.report
     artifact = report.artifact if report is not None else None
@@ -187,10 +177,11 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
         raise ValueError(f"attempt {view.index} completed without an artifact")
     spec = state.training.spec
     name = version_name(spec.policy, artifact.version)
-    if observed.version is not None and not observed.version.ours:
+    recorded = observed.version
+    if recorded is not None and recorded.training.uid != state.training.meta.uid:
         message = (
             f"the trainer wrote version {artifact.version} to {artifact.uri}, but PolicyVersion "
-            f"{name} records training {observed.version.training}: two artifact stores for one "
+            f"{name} records training {recorded.training.name}: two artifact stores for one "
             "policy? Run this training again under a new name"
         )
         return Decision(state.ended(False, reasons.VERSION_CONFLICT, message).status)
@@ -202,7 +193,7 @@ def _completed(state: State, view: AttemptView, end: End, observed: Observed) ->
         exit_criteria=list(verdicts),
     )
     actions: tuple[Action, ...] = ()
-    if observed.version is None or not observed.version.judged:
+    if recorded is None or not recorded.judged:
         parent = parent_version(spec.policy, view.base_version)
         actions = (RecordVersion(report, verdicts, finite(report.metrics), parent),)
     message = f"version {artifact.version}: {summary(verdicts)}"
@@ -227,7 +218,7 @@ def _stop(active: AttemptView | None) -> tuple[Action, ...]:
 
 
 def _pause(
-    state: State,
+    state: TrainingState,
     active: AttemptView | None,
     observed: Observed,
     deadline: datetime | None,
@@ -249,7 +240,7 @@ def _pause(
 
 
 def _follow(
-    state: State, active: AttemptView, observed: Observed, due: datetime | None
+    state: TrainingState, active: AttemptView, observed: Observed, due: datetime | None
 ) -> Decision:
     state, look_again = take_progress(state, observed)
     if active.stopping:  # suspend was taken back before the pods had stopped
@@ -266,7 +257,7 @@ def _follow(
 
 
 def _start(
-    state: State,
+    state: TrainingState,
     attempts: tuple[Attempt, ...],
     observed: Observed,
     deadline: datetime | None,
@@ -301,7 +292,7 @@ def _start(
         status,
         actions=(StartAttempt(index, ready, left, paid),),
         next_check_at=state.now,
-        events=(("Normal", reasons.ATTEMPT_STARTED, f"Job {job} is made{after}"),),
+        events=(Event("Normal", reasons.ATTEMPT_STARTED, f"Job {job} is made{after}"),),
     )
 
 
@@ -311,7 +302,7 @@ def _all_ready(observed: Observed) -> dict[str, Ready] | None:
     return found if len(found) == len(observed.dependencies) else None
 
 
-def _wait(state: State, observed: Observed, deadline: datetime | None) -> Decision:
+def _wait(state: TrainingState, observed: Observed, deadline: datetime | None) -> Decision:
     """Fail with the first version that will never come, or wait for the first that may."""
     for role, needed in observed.dependencies.items():
         if isinstance(needed, Failed):

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from policy_api import reasons
 from policy_api.contract.run import BaseArtifact
+from policy_api.contract.uris import local_path
 from policy_api.keys import COND_ACCEPTED, COND_SUCCEEDED
 from policy_api.rules.conditions import get_condition
 from policy_api.rules.needs import BASE, needs
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus, version_name
 
-from policy_operator.cache import Cache, Obj
-from policy_operator.training.storage import local_path
+from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.training.types import Dependency, Failed, Ready, Training, Waiting
 
 

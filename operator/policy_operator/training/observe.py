@@ -2,32 +2,18 @@
 
 from collections.abc import Sequence
 
-from policy_api.keys import (
-    ANNOTATION_BASE,
-    ANNOTATION_REFERENCES,
-    COND_ACCEPTED,
-    LABEL_TRAINING,
-)
-from policy_api.rules.conditions import get_condition
+from policy_api.keys import ANNOTATION_BASE, ANNOTATION_REFERENCES, LABEL_TRAINING
 from policy_api.rules.needs import BASE
-from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
+from policy_api.v1alpha1.version import version_name
 
-from policy_operator.cache import Cache, Obj
+from policy_operator.children import owned
 from policy_operator.context import Context
+from policy_operator.machinery.cache import Cache, Obj
+from policy_operator.registry.numbers import label_number
+from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies
 from policy_operator.training.outcome import pod_active, view
-from policy_operator.training.types import (
-    AttemptView,
-    Observed,
-    Training,
-    VersionRecord,
-)
-from policy_operator.versions import label_number
-
-
-def owned_by(obj: Obj, uid: str) -> bool:
-    """Whether the object names this uid as an owner."""
-    return any(o["uid"] == uid for o in obj["metadata"].get("ownerReferences") or ())
+from policy_operator.training.types import AttemptView, Observed, Training
 
 
 def annotation(obj: Obj, name: str) -> str | None:
@@ -49,12 +35,12 @@ async def _jobs(ctx: Context, training: Training) -> list[Obj]:
     """
     meta = training.meta
     jobs = {
-        j["metadata"]["name"]: j for j in _mine(ctx.cache, "Job", training) if owned_by(j, meta.uid)
+        j["metadata"]["name"]: j for j in _mine(ctx.cache, "Job", training) if owned(j, meta.uid)
     }
     for attempt in training.status.attempts:
         if attempt.ended_at is None and attempt.job not in jobs:
             found = await ctx.kube.get("Job", meta.namespace, attempt.job)
-            if found is not None and owned_by(found, meta.uid):
+            if found is not None and owned(found, meta.uid):
                 jobs[attempt.job] = found
     return sorted(jobs.values(), key=_index)
 
@@ -85,21 +71,13 @@ def version_record(cache: Cache, training: Training, number: int) -> VersionReco
     """Return what is recorded under the number that our trainer claimed."""
     name = version_name(training.spec.policy, number)
     version = cache.get("PolicyVersion", training.meta.namespace, name)
-    if version is None:
-        return None
-    origin = version["spec"]["training"]
-    status = PolicyVersionStatus.model_validate(version.get("status") or {})
-    return VersionRecord(
-        ours=origin["uid"] == training.meta.uid,
-        judged=get_condition(status.conditions, COND_ACCEPTED) is not None,
-        training=origin["name"],
-    )
+    return VersionRecord.parse(version) if version is not None else None
 
 
 def _complete(cache: Cache, training: Training, job: str) -> bool:
     kinds = ("ConfigMap", "Service") if training.spec.compute.nodes > 1 else ("ConfigMap",)
     children = (cache.get(kind, training.meta.namespace, job) for kind in kinds)
-    return all(child is not None and owned_by(child, training.meta.uid) for child in children)
+    return all(child is not None and owned(child, training.meta.uid) for child in children)
 
 
 async def observe(ctx: Context, training: Training) -> tuple[Observed, int | None]:
@@ -114,7 +92,7 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         for job in open_jobs
     ]
     active = {j["metadata"]["uid"] for j, v in zip(open_jobs, views, strict=True) if v.end is None}
-    pods_left = any(pod_active(p) and not any(owned_by(p, u) for u in active) for p in pods)
+    pods_left = any(pod_active(p) and not any(owned(p, u) for u in active) for p in pods)
     record = None
     report = views[-1].end.report if views and views[-1].end is not None else None
     if report is not None and report.artifact is not None:

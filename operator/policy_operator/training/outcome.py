@@ -19,7 +19,7 @@ from policy_api.keys import (
     LABEL_ATTEMPT,
 )
 
-from policy_operator.cache import Obj
+from policy_operator.machinery.cache import Obj
 from policy_operator.training.types import AttemptView, End
 
 CONTAINER = "trainer"

@@ -12,21 +12,20 @@ from http import HTTPStatus
 from typing import assert_never
 
 from policy_api import reasons
-from policy_api.keys import (
-    COND_ACCEPTED,
-)
+from policy_api.keys import COND_ACCEPTED
 from policy_api.rules.conditions import set_condition
 from policy_api.rules.criteria import summary
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus
 
-from policy_operator.cache import Obj
+from policy_operator.children import owned
 from policy_operator.context import Context
-from policy_operator.kube import AlreadyExists, ApiError, NamespaceTerminating, NotFound
-from policy_operator.queue import Key
+from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.kube import AlreadyExists, ApiError, NamespaceTerminating, NotFound
+from policy_operator.machinery.queue import Key
 from policy_operator.training import build
 from policy_operator.training.decide import decide
-from policy_operator.training.observe import observe, owned_by
+from policy_operator.training.observe import observe
 from policy_operator.training.status import finished
 from policy_operator.training.types import (
     Action,
@@ -108,8 +107,8 @@ async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision)
             return  # deleted meanwhile: there is nobody left to tell
     if finished(status):
         ctx.progress.forget(training.meta.namespace, training.meta.name)
-    for kind, reason, message in decision.events:
-        ctx.events.emit(obj, kind, reason, message)
+    for event in decision.events:
+        ctx.events.emit(obj, event)
 
 
 async def _apply(
@@ -167,7 +166,7 @@ async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:
         found = await ctx.kube.get(kind, meta["namespace"], meta["name"])
         if found is None:
             raise Changed(f"{kind} {meta['name']} came and went") from None
-        if not owned_by(found, training.meta.uid):
+        if not owned(found, training.meta.uid):
             message = (
                 f"{kind} {meta['name']} exists and is not of this training: "
                 "waiting for it to be deleted"

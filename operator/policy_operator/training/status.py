@@ -15,14 +15,14 @@ PROGRESS_EVERY = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """The status while it is worked out, with what is needed to change it."""
 
     training: Training
     now: datetime
     status: PolicyTrainingStatus
 
-    def set(self, kind: str, status: Status, reason: str, message: str) -> "State":
+    def set(self, kind: str, status: Status, reason: str, message: str) -> "TrainingState":
         """Set a condition."""
         conditions = set_condition(
             self.status.conditions,
@@ -35,17 +35,17 @@ class State:
         )
         return self.update(conditions=list(conditions))
 
-    def update(self, **fields: object) -> "State":
+    def update(self, **fields: object) -> "TrainingState":
         """Replace fields of the status."""
         return replace(self, status=self.status.model_copy(update=fields))
 
-    def running(self, reason: str, message: str, *, really: bool = False) -> "State":
+    def running(self, reason: str, message: str, *, really: bool = False) -> "TrainingState":
         """Say how the run is; whether it succeeds is still unknown."""
         state = self.set(COND_RUNNING, "True" if really else "False", reason, message)
         state = state.set(COND_SUCCEEDED, "Unknown", reason, message)
         return state.update(state=reason)
 
-    def ended(self, success: bool, reason: str, message: str) -> "State":
+    def ended(self, success: bool, reason: str, message: str) -> "TrainingState":
         """Say how it all ended."""
         state = self.set(COND_RUNNING, "False", reason, message)
         state = state.set(COND_SUCCEEDED, "True" if success else "False", reason, message)
@@ -59,7 +59,9 @@ def finished(status: PolicyTrainingStatus) -> bool:
     return found is not None and found.status != "Unknown"
 
 
-def take_progress(state: State, observed: Observed) -> tuple[State, datetime | None]:
+def take_progress(
+    state: TrainingState, observed: Observed
+) -> tuple[TrainingState, datetime | None]:
     """Write the newest report into the status, at most once in 5 s; say when to look again.
 
     The status has whole seconds: a second report of the same second is told by its content.
@@ -86,7 +88,7 @@ def take_progress(state: State, observed: Observed) -> tuple[State, datetime | N
     return new, None
 
 
-def take_report(state: State, report: TrainingReport) -> State:
+def take_report(state: TrainingState, report: TrainingReport) -> TrainingState:
     """Write an ended attempt's report into the status."""
     old = state.status.progress
     step = report.step if report.step is not None else (old.step if old else None)

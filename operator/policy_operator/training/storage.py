@@ -1,31 +1,13 @@
 """Where a trainer pod finds what URIs name: volumes, mounts, paths, credentials. Pure."""
 
-import re
-from collections.abc import Iterable
+from policy_api.contract.environment import RUN_DIR, TOKEN_DIR, TOKEN_FILE
+from policy_api.contract.uris import claim_root, config_map_root, locate
+from policy_api.keys import AUDIENCE
 
-from policy_api.keys import (
-    AUDIENCE,
-    CONFIGMAP_ROOT,
-    PVC_ROOT,
-    RUN_DIR,
-    TOKEN_DIR,
-    TOKEN_FILE,
-)
-
-from policy_operator.training.types import Dependencies, Manifest, Training
+from policy_operator.machinery.cache import Obj
+from policy_operator.training.types import Dependencies, Training
 
 _TOKEN_SECONDS = 3600
-_PVC = re.compile(r"^pvc://(?P<claim>[^/]+)(?:/(?P<path>.*))?$")
-_CONFIG_MAP = re.compile(r"^configmap://(?P<name>[^/]+)/(?P<key>.+)$")
-
-
-def local_path(uri: str) -> str:
-    """Return what the pod opens for a URI of the spec: a local path, or the s3:// URL itself."""
-    if pvc := _PVC.match(uri):
-        return "/".join(p for p in (PVC_ROOT, pvc["claim"], (pvc["path"] or "").strip("/")) if p)
-    if config_map := _CONFIG_MAP.match(uri):
-        return f"{CONFIGMAP_ROOT}/{config_map['name']}/{config_map['key']}"
-    return uri.removeprefix("file://")
 
 
 def _uris(training: Training, needed: Dependencies) -> list[str]:
@@ -36,42 +18,37 @@ def _uris(training: Training, needed: Dependencies) -> list[str]:
     return [*uris, *(found.artifact.uri for found in needed.values())]
 
 
-def _matches(pattern: re.Pattern[str], group: str, uris: Iterable[str]) -> list[str]:
-    return sorted({m[group] for u in uris if (m := pattern.match(u))})
-
-
-def volumes(
-    training: Training, needed: Dependencies, run: str
-) -> tuple[list[Manifest], list[Manifest]]:
+def volumes(training: Training, needed: Dependencies, run: str) -> tuple[list[Obj], list[Obj]]:
     """Return (volumes, mounts) of a trainer pod; `run` is the ConfigMap with its config."""
     uris = _uris(training, needed)
     token = {"path": TOKEN_FILE, "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS}
-    made: list[Manifest] = [
+    made: list[Obj] = [
         {"name": "run", "configMap": {"name": run}},
         {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}},
         {"name": "tmp", "emptyDir": {}},
         # torch's data loaders pass batches through shared memory; 64 MiB is the default
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
-    mounts: list[Manifest] = [
+    mounts: list[Obj] = [
         {"name": "run", "mountPath": RUN_DIR, "readOnly": True},
         {"name": "token", "mountPath": TOKEN_DIR, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the pod
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - inside the pod
     ]
-    written = _matches(_PVC, "claim", [training.spec.artifact.uri])
-    for number, claim in enumerate(_matches(_PVC, "claim", uris)):
+    written = locate(training.spec.artifact.uri).claim
+    places = [locate(uri) for uri in uris]
+    for number, claim in enumerate(sorted({p.claim for p in places if p.claim is not None})):
         name = f"pvc-{number}"
         made.append({"name": name, "persistentVolumeClaim": {"claimName": claim}})
-        mount: Manifest = {"name": name, "mountPath": f"{PVC_ROOT}/{claim}"}
-        if claim not in written:
+        mount: Obj = {"name": name, "mountPath": claim_root(claim)}
+        if claim != written:
             mount["readOnly"] = True
         mounts.append(mount)
-    for number, source in enumerate(_matches(_CONFIG_MAP, "name", uris)):
+    sources = sorted({p.config_map for p in places if p.config_map is not None})
+    for number, source in enumerate(sources):
         name = f"configmap-{number}"
         made.append({"name": name, "configMap": {"name": source}})
-        path = f"{CONFIGMAP_ROOT}/{source}"
-        mounts.append({"name": name, "mountPath": path, "readOnly": True})
+        mounts.append({"name": name, "mountPath": config_map_root(source), "readOnly": True})
     return made, mounts
 
 

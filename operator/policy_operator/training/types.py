@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from policy_api.base import Metric, ObjectMeta
 from policy_api.contract.report import TrainingReport
 from policy_api.contract.run import BaseArtifact
 from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
 
-from policy_operator.progress import ReportedProgress
-
-Manifest = dict[str, Any]
-EventType = Literal["Normal", "Warning"]
-Event = tuple[EventType, str, str]  # type, reason, message
+from policy_operator.machinery.events import Event
+from policy_operator.machinery.progress import ReportedProgress
+from policy_operator.registry.types import VersionRecord
 
 
 @dataclass(frozen=True)
@@ -99,17 +97,6 @@ class Failed:
 
 Dependency = Ready | Waiting | Failed
 Dependencies = Mapping[str, Ready]  # by role
-
-
-@dataclass(frozen=True)
-class VersionRecord:
-    """A PolicyVersion of the number that our trainer claimed."""
-
-    ours: bool
-    judged: bool
-    """It has its Accepted condition."""
-    training: str
-    """Name of the training that it records."""
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from policy_operator.progress import ReportedProgress
+from policy_operator.machinery.progress import ReportedProgress
 from policy_operator.settings import Settings
 from policy_operator.training import build
 from policy_operator.training.attempts import KEPT_ATTEMPTS
 from policy_operator.training.types import StartAttempt, StopJob
-from training_world import (
-    T0,
-    Cluster,
-    condition,
-    done,
-    ended,
-    report,
-    started,
-    status_of,
-    training,
-)
+from training_world import T0, Cluster, condition, done, ended, report, started, status_of, training
 
 SETTINGS = Settings(namespace="system", trainer_image="registry.example/trainer:1")
 
@@ -142,7 +132,7 @@ def test_the_budget_stops_it_in_time_to_save_a_checkpoint():
         "BudgetExceeded",
         f"{SENTENCE}; raise it, and the training goes on from its checkpoint",
     )
-    assert [e[:2] for e in cluster.events[-1:]] == [("Warning", "BudgetExceeded")]
+    assert [(e.type, e.reason) for e in cluster.events[-1:]] == [("Warning", "BudgetExceeded")]
     assert cost(cluster).usd == 9.7
 
 

@@ -12,7 +12,6 @@ from policy_api.v1alpha1.store import SecretRef
 from policy_api.v1alpha1.version import PolicyVersionSpec
 from policy_operator.settings import Settings
 from policy_operator.training import build
-from policy_operator.training.storage import local_path
 from policy_operator.training.types import Ready, RecordVersion
 from training_world import done, training
 
@@ -180,21 +179,6 @@ def test_storage_is_mounted_where_the_config_says_and_written_only_where_it_must
     assert config.store.path == "/var/lib/policyops/pvc/artifacts/models"
     secrets = [e["secretRef"]["name"] for e in container_of(job)["envFrom"]]
     assert secrets == ["base-credentials", "own-credentials"]
-
-
-@pytest.mark.parametrize(
-    ("uri", "path"),
-    [
-        ("pvc://claim", "/var/lib/policyops/pvc/claim"),
-        ("pvc://claim/", "/var/lib/policyops/pvc/claim"),
-        ("pvc://claim/a/b", "/var/lib/policyops/pvc/claim/a/b"),
-        ("configmap://name/key.jsonl", "/var/lib/policyops/configmap/name/key.jsonl"),
-        ("file:///opt/data.jsonl", "/opt/data.jsonl"),
-        ("s3://bucket/key", "s3://bucket/key"),
-    ],
-)
-def test_a_uri_becomes_what_the_pod_opens(uri, path):
-    assert local_path(uri) == path
 
 
 def test_resources_are_the_users_and_gpus_are_added():

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from policy_api.base import Metric
 from policy_api.contract.run import BaseArtifact
-from policy_operator.progress import ReportedProgress
+from policy_operator.machinery.progress import ReportedProgress
 from policy_operator.training.types import (
     CompleteAttempt,
     DeleteTraining,
@@ -16,10 +16,9 @@ from policy_operator.training.types import (
     Refusal,
     StartAttempt,
     StopJob,
-    VersionRecord,
     Waiting,
 )
-from training_world import T0, Cluster, done, ended, report, started, status_of, training
+from training_world import T0, Cluster, done, ended, recorded, report, started, status_of, training
 
 
 def test_the_job_comes_first_then_what_it_needs_then_the_status():
@@ -27,7 +26,7 @@ def test_the_job_comes_first_then_what_it_needs_then_the_status():
     first = cluster.step()
     assert first.actions == (StartAttempt(0, {}),)
     assert first.next_check_at == T0
-    assert [e[1] for e in first.events] == ["AttemptStarted"]
+    assert [e.reason for e in first.events] == ["AttemptStarted"]
     second = cluster.step()
     assert second.actions == (CompleteAttempt(0, {}),)
     status = cluster.training.status
@@ -81,7 +80,7 @@ def test_unmet_criteria_record_the_version_and_fail_with_each_number():
 
 def test_a_number_that_another_training_has_is_a_conflict():
     cluster = started()
-    cluster.version = VersionRecord(ours=False, judged=True, training="other")
+    cluster.version = recorded("another-uid", training="other")
     cluster.end(0, ended(message=done(4)), failed=False)
     cluster.settle()
     status, reason, message = status_of(cluster)
@@ -92,7 +91,7 @@ def test_a_number_that_another_training_has_is_a_conflict():
 
 def test_a_version_without_its_verdict_is_judged_after_a_restart():
     cluster = started()
-    cluster.version = VersionRecord(ours=True, judged=False, training="sft")
+    cluster.version = recorded(judged=False)
     cluster.end(0, ended(message=done(4)), failed=False)
     assert [type(a) for a in cluster.decide().actions] == [RecordVersion]
 
@@ -109,7 +108,7 @@ def test_what_cannot_get_better_fails_at_once(code, outcome):
     assert (status, reason) == ("False", outcome)
     assert "it is empty" in sentence
     assert cluster.jobs_made == [0]
-    assert cluster.events[-1][0] == "Warning"
+    assert cluster.events[-1].type == "Warning"
 
 
 def crash(cluster: Cluster, index: int, *, after: float = 100) -> None:
@@ -403,4 +402,4 @@ def test_news_are_told_once():
     for _ in range(5):
         cluster.step()
     assert cluster.events == told
-    assert [e[1] for e in told] == ["AttemptStarted", "Training"]
+    assert [e.reason for e in told] == ["AttemptStarted", "Training"]

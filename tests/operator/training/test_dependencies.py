@@ -1,8 +1,8 @@
 """What a training needs of others: there, may come, will never come; each with its sentence."""
 
 import pytest
-from policy_operator.cache import Cache
-from policy_operator.relations import Relations
+from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.wakes import Relations
 from policy_operator.training import dependencies
 from policy_operator.training.types import Failed, Ready, Waiting
 from training_world import training

@@ -6,17 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_operator.training.outcome import view
-from training_world import (
-    COMPLETE,
-    FAILED,
-    T0,
-    condition,
-    done,
-    ended,
-    job,
-    pod,
-    report,
-)
+from training_world import COMPLETE, FAILED, T0, condition, done, ended, job, pod, report
 
 DISRUPTED = condition("DisruptionTarget", "EvictionByEvictionAPI")
 PREEMPTED = report("Preempted", step=7)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NoReturn
 
 import openai
-from policy_api.keys import JUDGE_KEY_VARIABLE
+from policy_api.contract.environment import JUDGE_KEY_VARIABLE
 from policy_api.v1alpha1.judge import Criterion, JudgeEndpoint
 from pydantic import BaseModel, ValidationError
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from policy_api import keys
+from policy_api.contract import environment
 from policy_api.v1alpha1.judge import CRITERION, URL, URL_WANTED, Criterion, JudgeEndpoint
 
 from policy_trainer.judge.asker import Asker
@@ -39,7 +39,8 @@ def judge_options(command: argparse.ArgumentParser) -> None:
     who.add_argument(
         "--endpoint",
         metavar="URL",
-        help=f"OpenAI-compatible, up to and with /v1; its key is in {keys.JUDGE_KEY_VARIABLE}",
+        help="OpenAI-compatible, up to and with /v1; its key is in "
+        f"{environment.JUDGE_KEY_VARIABLE}",
     )
     who.add_argument("--local", metavar="MODEL", help="a text model: folder or hub id")
     command.add_argument("--model", metavar="NAME", help="model of the endpoint")

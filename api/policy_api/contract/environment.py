@@ -1,0 +1,26 @@
+"""What a pod finds around it: paths, and the names of its environment variables."""
+
+from typing import Final
+
+# Paths inside a trainer or server pod.
+RUN_DIR: Final = "/etc/policyops/run"
+RUN_FILE: Final = "run.json"
+CA_FILE: Final = "ca.crt"
+TOKEN_DIR: Final = "/var/run/secrets/policyops"  # noqa: S105 - a path
+TOKEN_FILE: Final = "token"  # noqa: S105 - a file name
+PVC_ROOT: Final = "/var/lib/policyops/pvc"
+CONFIGMAP_ROOT: Final = "/var/lib/policyops/configmap"
+TERMINATION_LOG: Final = "/dev/termination-log"
+TERMINATION_LIMIT: Final = 4096  # bytes; the kubelet cuts a longer message
+
+# Of a trainer pod. Where it reports its progress: transformers reads these by itself (KEP-2779).
+STATUS_URL_VARIABLE: Final = "KUBEFLOW_TRAINER_SERVER_URL"
+STATUS_CA_VARIABLE: Final = "KUBEFLOW_TRAINER_SERVER_CA_CERT"  # a file
+STATUS_TOKEN_VARIABLE: Final = "KUBEFLOW_TRAINER_SERVER_TOKEN"  # noqa: S105 - a file's path
+JUDGE_KEY_VARIABLE: Final = "POLICYOPS_JUDGE_KEY"  # the API key of its judge's endpoint
+
+# Of a server pod: which artifact it serves.
+ARTIFACT_PATH_VARIABLE: Final = "POLICY_ARTIFACT_PATH"
+ARTIFACT_SHA256_VARIABLE: Final = "POLICY_ARTIFACT_SHA256"
+POLICY_NAME_VARIABLE: Final = "POLICY_NAME"
+POLICY_VERSION_VARIABLE: Final = "POLICY_VERSION"

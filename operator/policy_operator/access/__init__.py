@@ -1,0 +1,1 @@
+"""Who may call us, and by which certificate they know us."""

@@ -1,0 +1,277 @@
+"""Our own certificate authority and serving certificate, kept in one Secret.
+
+Trainers get the CA with their run's ConfigMap, Alertmanager from a ConfigMap in its namespace.
+"""
+
+import base64
+import ipaddress
+import ssl
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from policy_api.contract.environment import CA_FILE
+from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY
+
+from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.kube import AlreadyExists, Conflict, Kube
+
+SECRET = "policy-operator-tls"  # noqa: S105 - a name
+CA_CONFIG_MAP = "policy-operator-ca"
+_CA_KEY_FILE = "ca.key"
+_CA_LIFE = timedelta(days=3650)
+_CA_RENEW = timedelta(days=365)  # before its end; trainings are shorter than this
+_CERT_LIFE = timedelta(days=90)
+_CERT_RENEW = timedelta(days=30)
+_SKEW = timedelta(minutes=5)  # clocks of nodes differ
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """PEM texts: certificates that clients trust, the CA's key, the serving pair."""
+
+    ca: str
+    ca_key: str
+    cert: str
+    key: str
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _pem_key(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def _pem(cert: x509.Certificate) -> str:
+    return cert.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def new_ca(now: datetime) -> tuple[str, str]:
+    """Return a new CA as (certificate, key)."""
+    key = _new_key()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{FIELD_MANAGER} CA")])
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + _CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                key_cert_sign=True,
+                crl_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return _pem(cert), _pem_key(key)
+
+
+def new_cert(ca: str, ca_key: str, hosts: tuple[str, ...], now: datetime) -> tuple[str, str]:
+    """Return a serving pair (certificate, key) for these host names and addresses."""
+    issuer = x509.load_pem_x509_certificates(ca.encode())[0]
+    issuer_key = serialization.load_pem_private_key(ca_key.encode(), password=None)
+    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"the CA's key in Secret {SECRET} is not an elliptic curve key")
+    key = _new_key()
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, FIELD_MANAGER)]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(min(now + _CERT_LIFE, issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([_alternative(h) for h in hosts]), critical=False
+        )
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return _pem(cert), _pem_key(key)
+
+
+def renew(old: Bundle | None, hosts: tuple[str, ...], now: datetime) -> Bundle:
+    """Return the bundle as it should be now; the same object when nothing is due.
+
+    A new CA is put before the old one, which stays trusted until it expires.
+    """
+    if old is None:
+        ca, ca_key = new_ca(now)
+        return Bundle(ca, ca_key, *new_cert(ca, ca_key, hosts, now))
+    trusted = x509.load_pem_x509_certificates(old.ca.encode())
+    ca, ca_key = old.ca, old.ca_key
+    if trusted[0].not_valid_after_utc - now < _CA_RENEW:
+        fresh, ca_key = new_ca(now)
+        ca = fresh + "".join(_pem(c) for c in trusted if c.not_valid_after_utc > now)
+    cert = x509.load_pem_x509_certificate(old.cert.encode())
+    names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    due = cert.not_valid_after_utc - now < _CERT_RENEW
+    if ca == old.ca and not due and set(names) >= {_alternative(h) for h in hosts}:
+        return old
+    return Bundle(ca, ca_key, *new_cert(ca, ca_key, hosts, now))
+
+
+def to_secret(bundle: Bundle, namespace: str) -> Obj:
+    """Return the Secret that keeps a bundle."""
+    files = {
+        "tls.crt": bundle.cert,
+        "tls.key": bundle.key,
+        CA_FILE: bundle.ca,
+        _CA_KEY_FILE: bundle.ca_key,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {
+            "name": SECRET,
+            "namespace": namespace,
+            "labels": {LABEL_MANAGED_BY: FIELD_MANAGER},
+        },
+        "data": {k: base64.b64encode(v.encode()).decode() for k, v in files.items()},
+    }
+
+
+def from_secret(secret: Obj) -> Bundle | None:
+    """Return the bundle in a Secret; None when a part is missing."""
+    data = secret.get("data") or {}
+    names = (CA_FILE, _CA_KEY_FILE, "tls.crt", "tls.key")
+    if any(n not in data for n in names):
+        return None
+    return Bundle(*(base64.b64decode(data[n]).decode() for n in names))
+
+
+def ca_config_map(bundle: Bundle, namespace: str) -> Obj:
+    """Return the ConfigMap that publishes the CA in a namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": CA_CONFIG_MAP,
+            "namespace": namespace,
+            "labels": {LABEL_MANAGED_BY: FIELD_MANAGER},
+        },
+        "data": {CA_FILE: bundle.ca},
+    }
+
+
+class Authority:
+    """The bundle in use and the TLS context that serves it."""
+
+    def __init__(self, namespace: str, hosts: tuple[str, ...]) -> None:
+        self._namespace = namespace
+        self._hosts = hosts
+        self._bundle: Bundle | None = None
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    @property
+    def ca(self) -> str:
+        """The certificates that clients trust, PEM.
+
+        Raises:
+            RuntimeError: `ensure` was not called.
+        """
+        return self.bundle.ca
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle in use."""
+        if self._bundle is None:
+            raise RuntimeError("the certificate has not been loaded")
+        return self._bundle
+
+    async def ensure(self, kube: Kube, now: datetime) -> None:
+        """Read the Secret, or make or renew it; new connections get the new certificate.
+
+        Several replicas may do so at once: the API server lets one win, the others read again.
+        """
+        for _ in range(5):
+            secret = await kube.get("Secret", self._namespace, SECRET)
+            old = from_secret(secret) if secret else None
+            new = renew(old, self._hosts, now)
+            if new is not old:
+                manifest = to_secret(new, self._namespace)
+                try:
+                    if secret is None:
+                        await kube.create(manifest)
+                    else:
+                        version = secret["metadata"]["resourceVersion"]
+                        manifest["metadata"]["resourceVersion"] = version
+                        await kube.replace(manifest)
+                except (AlreadyExists, Conflict):
+                    continue
+            self._load(new)
+            return
+        raise RuntimeError(f"Secret {self._namespace}/{SECRET} keeps changing")
+
+    def _load(self, bundle: Bundle) -> None:
+        if bundle == self._bundle:
+            return
+        # Python's ssl reads the pair from files only; the folder is gone at once.
+        with tempfile.TemporaryDirectory() as folder:
+            cert, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
+            cert.write_text(bundle.cert)
+            key.touch(mode=0o600)
+            key.write_text(bundle.key)
+            self.context.load_cert_chain(cert, key)
+        self._bundle = bundle
+
+    async def publish(self, kube: Kube, namespaces: tuple[str, ...]) -> None:
+        """Write the CA's ConfigMap into these namespaces."""
+        for namespace in namespaces:
+            await kube.apply(ca_config_map(self.bundle, namespace))
+
+
+def host_names(host: str, namespace: str) -> tuple[str, ...]:
+    """Return every name that the certificate is for."""
+    service = f"{FIELD_MANAGER}.{namespace}"
+    return tuple(
+        dict.fromkeys(
+            (
+                host,
+                service,
+                f"{service}.svc",
+                f"{service}.svc.cluster.local",
+                "localhost",
+                "127.0.0.1",
+            )
+        )
+    )

@@ -1,0 +1,162 @@
+"""A deduplicating queue of object keys: the heart of level-triggered reconciling.
+
+A key that is added many times is reconciled once; a key that is added while it is being
+reconciled is reconciled once more; different keys run side by side; a failed one is tried again
+after a growing delay. It holds no state worth keeping: after a restart every key is added again.
+
+Keys that were never reconciled go before others, so that in a burst of new objects each gets its
+first child before any gets its trimmings; every fourth turn is the others', so that none starves.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from typing_extensions import override
+
+from policy_operator.machinery import logs, metrics
+
+log = logging.getLogger(__name__)
+
+Reconcile = Callable[["Key"], Awaitable[datetime | None]]
+
+# A failure is most often a conflict or a hiccup that is gone at once; a lasting one (no
+# permission, a broken webhook of others) is not worth more than a call a minute.
+_FIRST_DELAY = 0.1
+_LAST_DELAY = 60.0
+_KNOWN_EVERY = 4  # turns: of so many, one is a known key's while new ones wait
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Names an object to reconcile."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name} {self.kind}"
+
+
+def utcnow() -> datetime:
+    """Return the time, in UTC and with its zone."""
+    return datetime.now(UTC)
+
+
+def backoff(failures: int) -> float:
+    """Return the seconds to wait after this many failures in a row, at least one."""
+    return float(min(_LAST_DELAY, _FIRST_DELAY * 2 ** min(failures - 1, 20)))
+
+
+class Queue:
+    """Keys to reconcile, now or at a time."""
+
+    def __init__(self, now: Callable[[], datetime] = utcnow) -> None:
+        self._now = now
+        self._new: OrderedDict[Key, None] = OrderedDict()
+        self._known: OrderedDict[Key, None] = OrderedDict()
+        self._seen: set[Key] = set()
+        self._turn = 0
+        self._running: set[Key] = set()
+        self._again: set[Key] = set()  # added while running
+        self._timers: dict[Key, tuple[datetime, asyncio.TimerHandle]] = {}
+        self._failures: dict[Key, int] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._known)
+
+    def add(self, key: Key) -> None:
+        """Reconcile the key as soon as a worker is free."""
+        if key in self._running:
+            self._again.add(key)
+            return
+        lane = self._known if key in self._seen else self._new
+        if key not in lane:
+            lane[key] = None
+            metrics.QUEUE_DEPTH.set(len(self))
+            self._wake.set()
+
+    def forget(self, key: Key) -> None:
+        """The object is gone: one of the same name would be a new one."""
+        self._seen.discard(key)
+
+    def _next(self) -> Key:
+        """Take the key whose turn it is."""
+        self._turn += 1
+        new = bool(self._new) and (not self._known or self._turn % _KNOWN_EVERY != 0)
+        key, _ = (self._new if new else self._known).popitem(last=False)
+        self._seen.add(key)
+        metrics.QUEUE_DEPTH.set(len(self))
+        return key
+
+    def add_at(self, key: Key, when: datetime) -> None:
+        """Reconcile the key at a time; the earliest of several wins, a past one means now."""
+        delay = (when - self._now()).total_seconds()
+        if delay <= 0:
+            self.add(key)
+            return
+        old = self._timers.get(key)
+        if old is not None:
+            if old[0] <= when:
+                return
+            old[1].cancel()
+        handle = asyncio.get_running_loop().call_later(delay, self._due, key)
+        self._timers[key] = (when, handle)
+
+    def _due(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def run(self, reconcile: Reconcile, workers: int) -> None:
+        """Reconcile until cancelled; a reconcile that is under way is cancelled as well."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work(reconcile))
+
+    async def _work(self, reconcile: Reconcile) -> None:
+        while True:
+            while not len(self):
+                self._wake.clear()
+                await self._wake.wait()
+            await self._one(self._next(), reconcile)
+
+    async def _one(self, key: Key, reconcile: Reconcile) -> None:
+        # The reconcile computes the next check afresh, so an older timer is void.
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer[1].cancel()
+        self._running.add(key)
+        started = time.perf_counter()
+        next_check: datetime | None = None
+        try:
+            with logs.about(str(key)):
+                next_check = await reconcile(key)
+        except Exception as error:
+            # Whatever it was, the key stays and is tried again: that is level-triggering.
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            metrics.RECONCILE_ERRORS.labels(key.kind).inc()
+            delay = backoff(failures)
+            with logs.about(str(key)):
+                expected = isinstance(error, TimeoutError | OSError) or hasattr(error, "status")
+                log.warning(
+                    "reconcile failed, again in %.1f s: %s", delay, error, exc_info=not expected
+                )
+            next_check = self._now() + timedelta(seconds=delay)
+        else:
+            self._failures.pop(key, None)
+        finally:
+            metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
+            self._running.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                # A failed key waits for its delay: what woke it will still be there.
+                if key not in self._failures:
+                    self.add(key)
+        if next_check is not None:
+            self.add_at(key, next_check)

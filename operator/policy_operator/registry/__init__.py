@@ -1,0 +1,1 @@
+"""Versions: their numbers and what is recorded of them."""

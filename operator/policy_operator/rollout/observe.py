@@ -1,0 +1,298 @@
+"""Read the cache into an Observed: the children, the versions, the alerts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from policy_api.keys import (
+    ANNOTATION_ROLLBACK,
+    COND_SUCCEEDED,
+    LABEL_DEPLOYMENT,
+    LABEL_POLICY,
+    LABEL_VERSION,
+)
+from policy_api.rules.conditions import get_condition
+from policy_api.v1alpha1.deployment import ParentRef
+from policy_api.v1alpha1.training import PolicyTrainingStatus
+
+from policy_operator.children import owned, stamp_of
+from policy_operator.context import Context
+from policy_operator.machinery.cache import Cache, Obj
+from policy_operator.monitoring.types import Monitoring, Signal
+from policy_operator.registry.types import VersionRecord
+from policy_operator.rollout import routes, rules
+from policy_operator.rollout.types import (
+    Observed,
+    PolicyDeployment,
+    RouteObserved,
+    RulesObserved,
+    ServerObserved,
+    TrainingRecord,
+)
+
+RulesKind = Literal["PrometheusRule", "ConfigMap"]
+
+# A container that waits for one of these does not become ready by itself soon.
+_STUCK = (
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+)
+
+
+def versions(cache: Cache, namespace: str, policy: str) -> dict[int, VersionRecord]:
+    """Return the policy's versions by number."""
+    objects = cache.list("PolicyVersion", namespace, {LABEL_POLICY: policy})
+    records = (VersionRecord.parse(obj) for obj in objects)
+    return {record.version: record for record in records}
+
+
+def training(cache: Cache, namespace: str, name: str | None) -> TrainingRecord | None:
+    """Return the PolicyTraining that the target names, if there is one."""
+    obj = cache.get("PolicyTraining", namespace, name) if name is not None else None
+    if obj is None or name is None:
+        return None
+    status = PolicyTrainingStatus.model_validate(obj.get("status") or {})
+    return TrainingRecord(
+        name=name,
+        policy=obj["spec"]["policy"],
+        version=status.version,
+        succeeded=get_condition(status.conditions, COND_SUCCEEDED),
+    )
+
+
+def available(deployment: Obj) -> int:
+    """Return how many pods of the newest template have been ready for long enough."""
+    status = deployment.get("status") or {}
+    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    if not current or status.get("updatedReplicas", 0) < status.get("replicas", 0):
+        return 0
+    return int(status.get("availableReplicas", 0))
+
+
+def endpoints(slices: Iterable[Obj]) -> int:
+    """Return the number of ready addresses; an address in two slices counts once."""
+    ready: set[str] = set()
+    for item in slices:
+        for endpoint in item.get("endpoints") or ():
+            # Unset means ready, by the API's word.
+            if (endpoint.get("conditions") or {}).get("ready", True) is not False:
+                ready.update(endpoint.get("addresses") or ())
+    return len(ready)
+
+
+def trouble(pods: Iterable[Obj], deployment: Obj | None) -> str:
+    """Say why a pod is not ready, as far as Kubernetes says."""
+    for pod in pods:
+        status = pod.get("status") or {}
+        for container in status.get("containerStatuses") or ():
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            if waiting.get("reason") in _STUCK:
+                return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")[:300]
+        for condition in status.get("conditions") or ():
+            if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                return f"{condition.get('reason', '')}: {condition.get('message', '')}"[:300]
+    for condition in ((deployment or {}).get("status") or {}).get("conditions") or ():
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return f"{condition.get('reason', '')}: {condition.get('message', '')}"[:300]
+    return ""
+
+
+def _number(obj: Obj) -> int | None:
+    text = (obj["metadata"].get("labels") or {}).get(LABEL_VERSION, "")
+    return int(text) if text.isdecimal() else None
+
+
+def server(
+    cache: Cache, pdep: PolicyDeployment, version: int, deployment: Obj | None
+) -> ServerObserved:
+    """Return what there is of one version's server."""
+    namespace = pdep.meta.namespace
+    labels = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
+    service = next(
+        (s for s in cache.list("Service", namespace, labels) if owned(s, pdep.meta.uid)), None
+    )
+    applied = None
+    if deployment is not None and service is not None:
+        kept = deployment["spec"].get("replicas") == pdep.spec.server.replicas
+        same = stamp_of(deployment) == stamp_of(service)
+        applied = stamp_of(deployment) if kept and same else None
+    return ServerObserved(
+        version=version,
+        applied=applied,
+        available=available(deployment) if deployment is not None else 0,
+        endpoints=endpoints(cache.list("EndpointSlice", namespace, labels)),
+        trouble=trouble(cache.list("Pod", namespace, labels), deployment),
+    )
+
+
+@dataclass(frozen=True)
+class _Parent:
+    """What the controllers say of the route at one Gateway."""
+
+    accepted: bool
+    programmed: bool
+    trouble: str
+
+
+def _parent(obj: Obj, namespace: str, ref: ParentRef) -> _Parent:
+    generation = obj["metadata"].get("generation", 0)
+    wanted = (ref.name, ref.namespace or namespace, ref.section_name)
+    said, accepted, programmed = "", False, False
+    for entry in (obj.get("status") or {}).get("parents") or ():
+        parent = entry["parentRef"]
+        have = (parent["name"], parent.get("namespace", namespace), parent.get("sectionName"))
+        if have != wanted:
+            continue
+        verdicts = {c["type"]: c for c in entry.get("conditions") or ()}
+        good = all(
+            verdicts.get(kind, {}).get("status") == "True" for kind in ("Accepted", "ResolvedRefs")
+        )
+        current = all(c.get("observedGeneration", 0) >= generation for c in verdicts.values())
+        accepted = accepted or good
+        programmed = programmed or (good and current)
+        for condition in verdicts.values():
+            if condition["status"] == "False" and condition["type"] in ("Accepted", "ResolvedRefs"):
+                said = f"{condition.get('reason', '')}: {condition.get('message', '')}"
+    return _Parent(accepted, programmed, "" if programmed else said)
+
+
+def route(obj: Obj, pdep: PolicyDeployment) -> RouteObserved:
+    """Return what there is of the HTTPRoute."""
+    parents = [_parent(obj, pdep.meta.namespace, ref) for ref in pdep.spec.traffic.parent_refs]
+    annotations = obj["metadata"].get("annotations") or {}
+    unheard = not (obj.get("status") or {}).get("parents")
+    hint = "no Gateway controller has looked at it" if unheard else ""
+    return RouteObserved(
+        backends=routes.split_of(pdep.meta.name, obj),
+        applied=stamp_of(obj),
+        accepted=all(p.accepted for p in parents),
+        programmed=all(p.programmed for p in parents),
+        trouble=next((p.trouble for p in parents if p.trouble), hint),
+        rollback=routes.decode(annotations.get(ANNOTATION_ROLLBACK)),
+    )
+
+
+def url(pdep: PolicyDeployment, gateway: Obj | None) -> str | None:
+    """Return where the policy answers, as far as the Gateway says."""
+    traffic = pdep.spec.traffic
+    if gateway is None:
+        return None
+    section = traffic.parent_refs[0].section_name
+    listeners = gateway["spec"].get("listeners") or ()
+    listener = next((x for x in listeners if section in (None, x["name"])), None)
+    if listener is None:
+        return None
+    hosts = [h for h in traffic.hostnames if not h.startswith("*")]
+    addresses = (gateway.get("status") or {}).get("addresses") or ()
+    host = next(iter(hosts), None) or next((a["value"] for a in addresses), None)
+    if host is None:
+        return None
+    scheme = "https" if listener["protocol"] in ("HTTPS", "TLS") else "http"
+    port = listener["port"]
+    suffix = "" if port == (443 if scheme == "https" else 80) else f":{port}"
+    return f"{scheme}://{host}{suffix}{traffic.path}"
+
+
+async def observe(
+    ctx: Context, pdep: PolicyDeployment, now: datetime, signals: tuple[Signal, ...]
+) -> Observed:
+    """Return everything that a decision reads: from the cache, seldom from the API server.
+
+    Args:
+        ctx: The operator's parts.
+        pdep: The resource.
+        now: The time.
+        signals: Alerts that the webhook brings.
+    """
+    prometheus_rules = await ctx.kube.has_api("monitoring.coreos.com", "v1", "prometheusrules")
+    return read(
+        ctx.cache,
+        pdep,
+        monitoring=ctx.monitor.about(pdep.meta.namespace, pdep.meta.name, now),
+        rules_kind="PrometheusRule" if prometheus_rules else "ConfigMap",
+        server_image=ctx.settings.server_image,
+        # An alert does not wait for what only the URL needs.
+        gateway=None if signals else await _gateway(pdep, ctx),
+        gateway_api=await ctx.kube.has_api("gateway.networking.k8s.io", "v1", "httproutes"),
+        signals=signals,
+    )
+
+
+async def _gateway(pdep: PolicyDeployment, ctx: Context) -> Obj | None:
+    """Read the first Gateway while the URL is unknown or the spec is new; it is not watched."""
+    if pdep.status.url is not None and pdep.status.observed_generation == pdep.meta.generation:
+        return None
+    parent = pdep.spec.traffic.parent_refs[0]
+    return await ctx.kube.get("Gateway", parent.namespace or pdep.meta.namespace, parent.name)
+
+
+def read(
+    cache: Cache,
+    pdep: PolicyDeployment,
+    *,
+    monitoring: Monitoring,
+    rules_kind: RulesKind,
+    server_image: str,
+    gateway: Obj | None = None,
+    gateway_api: bool = True,
+    signals: tuple[Signal, ...] = (),
+) -> Observed:
+    """Return everything that a decision reads. Pure.
+
+    Args:
+        cache: What the watches told.
+        pdep: The resource.
+        monitoring: What Prometheus last said about it.
+        rules_kind: How this cluster takes alert rules.
+        server_image: Image of deployments that name none.
+        gateway: The first parent, when it was read just now for the URL.
+        gateway_api: Whether the cluster has HTTPRoutes.
+        signals: Alerts that the webhook brings.
+    """
+    namespace, name = pdep.meta.namespace, pdep.meta.name
+    foreign: list[str] = []
+    deployments: dict[int, Obj] = {}
+    numbers: set[int] = set()
+    ours = {LABEL_DEPLOYMENT: name}
+    for kind in ("Deployment", "Service"):
+        for obj in cache.list(kind, namespace, ours):
+            number = _number(obj)
+            if not owned(obj, pdep.meta.uid):
+                foreign.append(f"{kind} {obj['metadata']['name']}")
+            elif number is not None and not obj["metadata"].get("deletionTimestamp"):
+                numbers.add(number)
+                if kind == "Deployment":
+                    deployments[number] = obj
+    there = cache.get("HTTPRoute", namespace, name)
+    if there is not None and not owned(there, pdep.meta.uid):
+        foreign.append(f"HTTPRoute {name}")
+        there = None
+    found_rules = []
+    kinds: tuple[RulesKind, ...] = ("PrometheusRule", "ConfigMap")
+    for each in kinds:
+        obj_name = rules.object_name(pdep, each)
+        held = cache.get(each, namespace, obj_name)
+        if held is not None and owned(held, pdep.meta.uid):
+            found_rules.append(RulesObserved(each, obj_name, stamp_of(held)))
+        elif held is not None and each == rules_kind:
+            foreign.append(f"{each} {obj_name}")
+    target = pdep.spec.target.training
+    return Observed(
+        versions=versions(cache, namespace, pdep.spec.policy),
+        servers={n: server(cache, pdep, n, deployments.get(n)) for n in sorted(numbers)},
+        route=route(there, pdep) if there is not None else None,
+        rules=tuple(found_rules),
+        rules_kind=rules_kind,
+        monitoring=monitoring,
+        server_image=server_image,
+        training=training(cache, namespace, target.name if target is not None else None),
+        signals=signals,
+        url=url(pdep, gateway),
+        foreign=tuple(foreign),
+        gateway_api=gateway_api,
+    )

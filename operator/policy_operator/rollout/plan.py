@@ -1,0 +1,120 @@
+"""The writes that make a status true, in an order that is safe to be cut anywhere."""
+
+from collections.abc import Mapping
+
+from policy_api.keys import ROLE_CANDIDATE, ROLE_STABLE
+from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
+from policy_api.v1alpha1.version import ServingAt
+
+from policy_operator.children import stamp_of
+from policy_operator.machinery.cache import Obj
+from policy_operator.registry.types import RecordServing
+from policy_operator.rollout import routes, rules
+from policy_operator.rollout.state import RolloutState
+from policy_operator.rollout.types import (
+    Action,
+    ApplyRoute,
+    ApplyRules,
+    ApplyServer,
+    DeleteObject,
+    DeleteServer,
+    Observed,
+    PolicyDeployment,
+)
+
+
+def plan(
+    pdep: PolicyDeployment,
+    observed: Observed,
+    state: RolloutState,
+    status: PolicyDeploymentStatus,
+    manifests: Mapping[int, tuple[Obj, ...]],
+) -> tuple[Action, ...]:
+    """Return what differs from what the status stands for.
+
+    A rollback writes the weights first. Otherwise a route never names a Service that is not there:
+    servers come before it, deletions after it.
+    """
+    route = _route(pdep, observed, state, status)
+    make = _servers(observed, state, manifests)
+    record = _records(pdep, observed, state)
+    alert_rules = _rules(pdep, observed)
+    if state.urgent:
+        return (*route, *record, *make, *alert_rules)
+    return (*make, *alert_rules, *route, *record, *_deletions(pdep, observed, state))
+
+
+def _servers(
+    observed: Observed, state: RolloutState, manifests: Mapping[int, tuple[Obj, ...]]
+) -> list[Action]:
+    found: list[Action] = []
+    for version in sorted(state.running()):
+        wanted = manifests.get(version)
+        if wanted is None:
+            continue  # its PolicyVersion was deleted: the server that runs is left as it is
+        have = observed.servers.get(version)
+        if have is None or have.applied != stamp_of(wanted[0]):
+            found.append(ApplyServer(version, wanted))
+    return found
+
+
+def _route(
+    pdep: PolicyDeployment, observed: Observed, state: RolloutState, status: PolicyDeploymentStatus
+) -> list[Action]:
+    split = routes.backends(status)
+    have = observed.route
+    if not split:
+        return [DeleteObject("HTTPRoute", pdep.meta.name)] if have is not None else []
+    wanted = routes.build(pdep, split, state.rollback)
+    if have is not None and (have.applied, have.backends) == (stamp_of(wanted), split):
+        return []
+    return [ApplyRoute(wanted, final=state.rollback is not None)]
+
+
+def _rules(pdep: PolicyDeployment, observed: Observed) -> list[Action]:
+    found: list[Action] = []
+    if pdep.spec.alerts:
+        have = next((r for r in observed.rules if r.kind == observed.rules_kind), None)
+        if have is None or have.applied != rules.stamp(pdep, observed.rules_kind):
+            found.append(ApplyRules(rules.build(pdep, observed.rules_kind)))
+    found += [
+        DeleteObject(r.kind, r.name)
+        for r in observed.rules
+        if not pdep.spec.alerts or r.kind != observed.rules_kind
+    ]
+    return found
+
+
+def serving(state: RolloutState, deployment: str, version: int) -> ServingAt | None:
+    """Return where the version serves, by the status."""
+    if state.stable is not None and state.stable.version == version:
+        return ServingAt(deployment=deployment, role=ROLE_STABLE, weight=state.stable.weight)
+    if state.candidate is not None and state.candidate.version == version:
+        return ServingAt(deployment=deployment, role=ROLE_CANDIDATE, weight=state.candidate.weight)
+    return None
+
+
+def _records(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> list[Action]:
+    found: list[Action] = []
+    name = pdep.meta.name
+    # Rejections first: the rest can be read off the status again.
+    for version in sorted(observed.versions, key=lambda v: (v not in state.rejections, v)):
+        have = next(
+            (s for s in observed.versions[version].status.serving if s.deployment == name), None
+        )
+        wanted = serving(state, name, version)
+        rejection = state.rejections.get(version)
+        if rejection is not None or have != wanted:
+            found.append(RecordServing(version, wanted, rejection))
+    return found
+
+
+def _deletions(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> list[Action]:
+    """Delete servers that neither the old nor the new status nor the route knows."""
+    old = pdep.status
+    kept = state.running() | {r.version for r in state.retiring}
+    kept |= {r.version for r in (old.stable, old.candidate, old.previous) if r is not None}
+    kept |= {r.version for r in old.retiring}
+    if observed.route is not None:
+        kept |= {b.version for b in observed.route.backends}
+    return [DeleteServer(v) for v in sorted(observed.servers) if v not in kept]

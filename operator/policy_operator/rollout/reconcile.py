@@ -1,0 +1,205 @@
+"""Bring one PolicyDeployment closer to what it says: observe, decide, apply, write status."""
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import assert_never
+
+from policy_api import reasons
+from policy_api.base import rfc3339
+from policy_api.keys import KIND_DEPLOYMENT
+from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
+from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
+
+from policy_operator.children import owned
+from policy_operator.context import Context
+from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.events import Event
+from policy_operator.machinery.kube import ApiError, NotFound
+from policy_operator.machinery.locks import Locks
+from policy_operator.machinery.queue import Key
+from policy_operator.monitoring.types import Signal
+from policy_operator.registry.record import recorded
+from policy_operator.registry.types import RecordServing
+from policy_operator.rollout.decide import decide
+from policy_operator.rollout.manifests import server_name
+from policy_operator.rollout.observe import observe
+from policy_operator.rollout.state import Verdict
+from policy_operator.rollout.summary import unable
+from policy_operator.rollout.types import (
+    Action,
+    ApplyRoute,
+    ApplyRules,
+    ApplyServer,
+    DeleteObject,
+    DeleteServer,
+    PolicyDeployment,
+)
+
+log = logging.getLogger(__name__)
+
+# What a user must change: a bad field (e.g. in server.resources), a quota, a missing permission.
+_REFUSED = (400, 403, 422)
+_locks = Locks()
+
+
+async def reconcile(
+    key: Key,
+    ctx: Context,
+    now: datetime,
+    signals: tuple[Signal, ...] = (),
+    returned: asyncio.Event | None = None,
+) -> datetime | None:
+    """Make one decision and carry it out.
+
+    Args:
+        key: The PolicyDeployment.
+        ctx: The operator's parts.
+        now: The time.
+        signals: Alerts that the webhook brings: they are acted on before this returns.
+        returned: Set as soon as traffic that a rollback returns is returned, for good: the weights
+            and the reason are written, and what is left to do can be read off them.
+
+    Returns:
+        When to look again, if time alone may change something.
+
+    Raises:
+        ApiError, OSError, TimeoutError: a write failed; what was written so far is kept, and the
+            next call goes on from there.
+    """
+    async with _locks.hold(key):
+        obj = ctx.cache.get(KIND_DEPLOYMENT, key.namespace, key.name)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            await _forget(key, ctx, now)
+            ctx.queue.forget(key)
+            return None
+        return await _reconcile(obj, ctx, now, signals, returned)
+
+
+async def _reconcile(
+    obj: Obj,
+    ctx: Context,
+    now: datetime,
+    signals: tuple[Signal, ...],
+    returned: asyncio.Event | None,
+) -> datetime | None:
+    pdep = PolicyDeployment.parse(obj)
+    observed = await observe(ctx, pdep, now, signals)
+    decision = decide(pdep, observed, now)
+    failure: ApiError | None = None
+    final = False
+    for action in decision.actions:
+        try:
+            await _apply(action, pdep, ctx, now)
+        except ApiError as error:
+            if not final:
+                await _tell(error, obj, pdep, ctx, now)
+                raise
+            # A rollback is written down even if, say, another server's new fields are refused.
+            failure = failure or error
+        if isinstance(action, ApplyRoute) and action.final:
+            final = True
+            if returned is not None:
+                returned.set()
+    if not await _write_status(decision.status, pdep, ctx):
+        return None  # deleted meanwhile; the watch says so and what is left is forgotten
+    for event in decision.events:
+        ctx.events.emit(obj, event)
+    if failure is not None:
+        raise failure
+    if decision.status.state == "WaitingForMonitoring":
+        ctx.monitor.hurry()
+    return decision.next_check_at
+
+
+async def _tell(
+    error: ApiError, obj: Obj, pdep: PolicyDeployment, ctx: Context, now: datetime
+) -> None:
+    """Tell the user of a refusal that only a person can do something about."""
+    if error.status not in _REFUSED:
+        return
+    verdict = Verdict(False, reasons.APPLY_FAILED, f"the API server refuses: {error.message}")
+    status = unable(pdep, verdict, now)
+    if status.to_wire() != pdep.status.to_wire():
+        await _write_status(status, pdep, ctx)
+        ctx.events.emit(obj, Event("Warning", verdict.reason, verdict.message))
+
+
+async def _write_status(
+    status: PolicyDeploymentStatus, pdep: PolicyDeployment, ctx: Context
+) -> bool:
+    """Write the status if it differs; say whether the object is still there."""
+    new, meta = status.to_wire(), pdep.meta
+    if new == pdep.status.to_wire():
+        return True
+    try:
+        await ctx.kube.patch_status(KIND_DEPLOYMENT, meta.namespace, meta.name, new, uid=meta.uid)
+    except NotFound:
+        return False
+    return True
+
+
+async def _apply(action: Action, pdep: PolicyDeployment, ctx: Context, now: datetime) -> None:
+    """Carry one action out; each may be done again at no harm."""
+    namespace, name = pdep.meta.namespace, pdep.meta.name
+    match action:
+        case ApplyServer():
+            for manifest in action.manifests:
+                await ctx.kube.apply(manifest)
+        case ApplyRoute():
+            await ctx.kube.apply(action.manifest)
+            log.info("weights: %s", _weights(action.manifest))
+        case ApplyRules():
+            await ctx.kube.apply(action.manifest)
+        case RecordServing():
+            await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)
+        case DeleteServer():
+            child = server_name(name, action.version)
+            for kind in ("Deployment", "Service"):
+                await _delete(kind, child, pdep, ctx)
+        case DeleteObject():
+            await _delete(action.kind, action.name, pdep, ctx)
+        case _:
+            assert_never(action)
+
+
+def _weights(route: Obj) -> str:
+    refs = route["spec"]["rules"][0]["backendRefs"]
+    return ", ".join(f"{ref['name']} {ref['weight']}" for ref in refs)
+
+
+async def _delete(kind: str, name: str, pdep: PolicyDeployment, ctx: Context) -> None:
+    """Delete a child, if it is ours: that very object, not a later one of its name."""
+    child = ctx.cache.get(kind, pdep.meta.namespace, name)
+    if child is not None and owned(child, pdep.meta.uid):
+        await ctx.kube.delete(kind, pdep.meta.namespace, name, uid=child["metadata"]["uid"])
+
+
+async def _record(
+    action: RecordServing, policy: str, key: Key, ctx: Context, now: datetime
+) -> None:
+    """Write on the PolicyVersion; deployments of one policy take turns."""
+    name = version_name(policy, action.version)
+    async with _locks.hold(("PolicyVersion", key.namespace, name)):
+        obj = ctx.cache.get("PolicyVersion", key.namespace, name)
+        if obj is None:
+            return  # deleted meanwhile: nothing to record on
+        status = PolicyVersionStatus.model_validate(obj.get("status") or {})
+        new = recorded(status, action, key.name, now).to_wire()
+        if new == status.to_wire():
+            return
+        uid = obj["metadata"]["uid"]
+        try:
+            await ctx.kube.patch_status("PolicyVersion", key.namespace, name, new, uid=uid)
+        except NotFound:
+            log.info("%s was deleted at %s, nothing is recorded on it", name, rfc3339(now))
+
+
+async def _forget(key: Key, ctx: Context, now: datetime) -> None:
+    """Take a deleted deployment out of the versions that it served; its children are collected."""
+    for obj in ctx.cache.list("PolicyVersion", key.namespace):
+        serving = (obj.get("status") or {}).get("serving") or ()
+        if any(s["deployment"] == key.name for s in serving):
+            spec = obj["spec"]
+            action = RecordServing(int(spec["version"]), None)
+            await _record(action, spec["policy"], key, ctx, now)

@@ -1,0 +1,139 @@
+"""The HTTPRoute: weights, and the header that tells a server its role."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from policy_api.base import rfc3339
+from policy_api.keys import ANNOTATION_ROLLBACK, ROLE_CANDIDATE, ROLE_HEADER, ROLE_STABLE
+from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
+
+from policy_operator.children import stamp
+from policy_operator.machinery.cache import Obj
+from policy_operator.rollout.manifests import GATEWAY_API, metadata, server_name
+from policy_operator.rollout.types import (
+    REQUEST_SECONDS,
+    SERVICE_PORT,
+    Backend,
+    PolicyDeployment,
+    RollbackRecord,
+)
+
+
+def backends(status: PolicyDeploymentStatus) -> tuple[Backend, ...]:
+    """Return the backends that the status stands for, stable first.
+
+    A version that is ready to take over, or that finishes its last answers, is a backend of
+    weight 0: its endpoints stay known to the gateway, and a shift to it costs no warm-up.
+    """
+    found: dict[int, Backend] = {}
+    if status.stable is not None:
+        found[status.stable.version] = Backend(
+            status.stable.version, status.stable.weight, ROLE_STABLE
+        )
+    if status.candidate is not None:
+        found[status.candidate.version] = Backend(
+            status.candidate.version, status.candidate.weight, ROLE_CANDIDATE
+        )
+    idle = [r.version for r in status.retiring]
+    if status.previous is not None:
+        idle.insert(0, status.previous.version)
+    for version in idle:
+        found.setdefault(version, Backend(version, 0, ROLE_STABLE))
+    return tuple(found.values())
+
+
+def _backend_ref(name: str, backend: Backend) -> Obj:
+    return {
+        "group": "",
+        "kind": "Service",
+        "name": server_name(name, backend.version),
+        "port": SERVICE_PORT,
+        "weight": backend.weight,
+        "filters": [
+            {
+                "type": "RequestHeaderModifier",
+                "requestHeaderModifier": {"set": [{"name": ROLE_HEADER, "value": backend.role}]},
+            }
+        ],
+    }
+
+
+def build(
+    pdep: PolicyDeployment, split: Sequence[Backend], rollback: RollbackRecord | None = None
+) -> Obj:
+    """Return the HTTPRoute with these weights, and with the reason when they go back."""
+    traffic = pdep.spec.traffic
+    parents = []
+    for parent in traffic.parent_refs:
+        ref: Obj = {
+            "group": "gateway.networking.k8s.io",
+            "kind": "Gateway",
+            "namespace": parent.namespace or pdep.meta.namespace,
+            "name": parent.name,
+        }
+        if parent.section_name is not None:
+            ref["sectionName"] = parent.section_name
+        parents.append(ref)
+    meta = metadata(pdep, pdep.meta.name)
+    if rollback is not None:
+        meta["annotations"] = {ANNOTATION_ROLLBACK: encode(rollback)}
+    spec: Obj = {
+        "parentRefs": parents,
+        "rules": [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": traffic.path}}],
+                "backendRefs": [_backend_ref(pdep.meta.name, b) for b in split],
+                "timeouts": {"request": f"{REQUEST_SECONDS}s"},
+            }
+        ],
+    }
+    if traffic.hostnames:
+        spec["hostnames"] = list(traffic.hostnames)
+    route = {"apiVersion": GATEWAY_API, "kind": "HTTPRoute", "metadata": meta, "spec": spec}
+    return stamp(route)[0]
+
+
+def split_of(name: str, route: Obj) -> tuple[Backend, ...]:
+    """Return the backends of an HTTPRoute of ours; those of other names are left out."""
+    found = []
+    for rule in route["spec"].get("rules") or ():
+        for ref in rule.get("backendRefs") or ():
+            prefix, _, number = ref["name"].rpartition("-v")
+            if prefix != name or not number.isdigit():
+                continue
+            role = ROLE_STABLE
+            for item in ref.get("filters") or ():
+                for header in (item.get("requestHeaderModifier") or {}).get("set") or ():
+                    if header["name"].lower() == ROLE_HEADER:
+                        role = header["value"]
+            found.append(Backend(int(number), ref.get("weight", 1), role))
+    return tuple(found)
+
+
+def encode(record: RollbackRecord) -> str:
+    """Return the record as the route's annotation."""
+    return json.dumps(
+        {
+            "version": record.version,
+            "since": rfc3339(record.since),
+            "alert": record.alert,
+            "message": record.message,
+            "at": rfc3339(record.at),
+        }
+    )
+
+
+def decode(text: str | None) -> RollbackRecord | None:
+    """Read the annotation; None when it is absent or not ours."""
+    try:
+        data = json.loads(text or "null")
+        return RollbackRecord(
+            version=int(data["version"]),
+            since=datetime.fromisoformat(data["since"]),
+            alert=str(data["alert"]),
+            message=str(data["message"]),
+            at=datetime.fromisoformat(data["at"]),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,204 @@
+"""What a decision about a PolicyDeployment is made from, and what it is made of.
+
+Everything here is frozen: `observe` builds an Observed, `decide` turns it into a Decision, and
+neither holds on to anything between two calls.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from policy_api.base import Condition, ObjectMeta
+from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
+
+from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.events import Event
+from policy_operator.monitoring.types import Monitoring, Signal
+from policy_operator.registry.types import RecordServing, VersionRecord
+
+PORT = 8080  # of the policy server, in the pod
+SERVICE_PORT = 80
+
+# The longest answer: proxies give up sooner by themselves (Envoy after 15 s), which a language
+# model on a CPU exceeds, and a pod that stops must be given as long to finish.
+REQUEST_SECONDS = 60
+
+# A version that lost its traffic keeps its pods this long. A gateway learns of new weights within
+# milliseconds, but answers of a language model that it has already asked for take seconds.
+DRAIN_SECONDS = 10
+
+# A pod must have been Ready this long before it counts: the gateway's proxies learn of endpoints
+# on another path than of weights, and a weight that arrives first is a 503.
+SETTLE_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class PolicyDeployment:
+    """The resource, parsed."""
+
+    meta: ObjectMeta
+    spec: PolicyDeploymentSpec
+    status: PolicyDeploymentStatus
+
+    @classmethod
+    def parse(cls, obj: Obj) -> "PolicyDeployment":
+        """Parse an object of the API server.
+
+        Raises:
+            pydantic.ValidationError: it does not fit the models, e.g. a newer operator wrote it.
+        """
+        return cls(
+            meta=ObjectMeta.model_validate(obj["metadata"]),
+            spec=PolicyDeploymentSpec.model_validate(obj["spec"]),
+            status=PolicyDeploymentStatus.model_validate(obj.get("status") or {}),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """The PolicyTraining that spec.target names."""
+
+    name: str
+    policy: str
+    version: int | None = None
+    succeeded: Condition | None = None
+
+
+@dataclass(frozen=True)
+class ServerObserved:
+    """Deployment and Service of one version."""
+
+    version: int
+    applied: str | None = None
+    """Checksum of the manifests as applied; None: at least one of them is missing."""
+    available: int = 0
+    """Pods of the newest template that have been Ready for SETTLE_SECONDS."""
+    endpoints: int = 0
+    """Ready addresses in the Service's EndpointSlices."""
+    trouble: str = ""
+    """Why a pod is not ready, if one says."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One weighted backend of the route."""
+
+    version: int
+    weight: int
+    role: str
+
+
+@dataclass(frozen=True)
+class RollbackRecord:
+    """Why the weights went back; it travels in the same write as the weights.
+
+    An operator that dies right after that write finds it here, and finishes the rollback.
+    """
+
+    version: int
+    since: datetime
+    """Start of the rollout (candidate.startedAt or stable.since) that this ends: no other."""
+    alert: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class RouteObserved:
+    """The HTTPRoute."""
+
+    backends: tuple[Backend, ...]
+    applied: str | None = None
+    accepted: bool = False
+    """Every parent's controller accepts it and resolves its references."""
+    programmed: bool = False
+    """The same, for the route's current generation."""
+    trouble: str = ""
+    """What a parent's controller says against it."""
+    rollback: RollbackRecord | None = None
+
+    def weight(self, version: int) -> int | None:
+        """Return the version's weight, or None when it is no backend."""
+        return next((b.weight for b in self.backends if b.version == version), None)
+
+
+@dataclass(frozen=True)
+class RulesObserved:
+    """The PrometheusRule or ConfigMap with the alerts."""
+
+    kind: str
+    name: str
+    applied: str | None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that a decision reads beside the resource itself."""
+
+    versions: dict[int, VersionRecord]
+    servers: dict[int, ServerObserved]
+    route: RouteObserved | None
+    rules: tuple[RulesObserved, ...]
+    rules_kind: Literal["PrometheusRule", "ConfigMap"]
+    monitoring: Monitoring
+    server_image: str
+    training: TrainingRecord | None = None
+    signals: tuple[Signal, ...] = ()
+    """Alerts that the webhook brings with this very call."""
+    url: str | None = None
+    foreign: tuple[str, ...] = ()
+    """Objects that have our children's names and another owner."""
+    gateway_api: bool = True
+    """Whether the cluster has HTTPRoutes at all."""
+
+
+@dataclass(frozen=True)
+class ApplyServer:
+    """Create or update a version's Deployment and Service."""
+
+    version: int
+    manifests: tuple[Obj, ...]
+
+
+@dataclass(frozen=True)
+class ApplyRoute:
+    """Create or update the HTTPRoute: this is what moves traffic."""
+
+    manifest: Obj
+    final: bool = False
+    """It carries the record of a rollback, from which any later operator can finish it."""
+
+
+@dataclass(frozen=True)
+class ApplyRules:
+    """Create or update the alert rules."""
+
+    manifest: Obj
+
+
+@dataclass(frozen=True)
+class DeleteServer:
+    """Delete a version's Deployment and Service."""
+
+    version: int
+
+
+@dataclass(frozen=True)
+class DeleteObject:
+    """Delete the route or the rules."""
+
+    kind: str
+    name: str
+
+
+Action = ApplyServer | ApplyRoute | ApplyRules | RecordServing | DeleteServer | DeleteObject
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do now: the actions in their order, then the status, then the events."""
+
+    status: PolicyDeploymentStatus
+    actions: tuple[Action, ...] = ()
+    next_check_at: datetime | None = None
+    events: tuple[Event, ...] = ()

@@ -1,0 +1,1 @@
+"""A sidecar of Prometheus: keeps a folder of rule files equal to labelled ConfigMaps."""

@@ -1,0 +1,106 @@
+"""The cache: the newest state wins, whichever way it comes; what is deleted stays deleted."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from policy_operator.machinery.cache import Cache
+
+
+def pod(name: str, version: int, uid: str = "u", **labels: str):
+    return {
+        "metadata": {
+            "namespace": "ml",
+            "name": name,
+            "uid": uid,
+            "resourceVersion": str(version),
+            "labels": {k.replace("_", "/"): v for k, v in labels.items()},
+        }
+    }
+
+
+def test_an_older_state_does_not_replace_a_newer_one():
+    cache = Cache()
+    assert cache.put("Pod", pod("a", 5))
+    assert not cache.put("Pod", pod("a", 4))
+    assert not cache.put("Pod", pod("a", 5))
+    assert cache.get("Pod", "ml", "a")["metadata"]["resourceVersion"] == "5"
+
+
+def test_versions_are_compared_as_numbers():
+    cache = Cache()
+    cache.put("Pod", pod("a", 99))
+    assert cache.put("Pod", pod("a", 100))
+
+
+def test_a_late_answer_brings_no_deleted_object_back():
+    cache = Cache()
+    cache.put("Pod", pod("a", 5))
+    cache.remove("Pod", pod("a", 7))
+    assert not cache.put("Pod", pod("a", 6))
+    assert cache.get("Pod", "ml", "a") is None
+
+
+def test_a_deletion_of_the_old_object_leaves_the_new_one_of_its_name():
+    cache = Cache()
+    cache.put("Pod", pod("a", 5, uid="old"))
+    cache.put("Pod", pod("a", 8, uid="new"))
+    cache.remove("Pod", pod("a", 7, uid="old"))
+    assert cache.get("Pod", "ml", "a")["metadata"]["uid"] == "new"
+
+
+def test_an_object_that_leaves_a_filtered_watch_may_come_back():
+    """Taking our label off looks like a deletion; putting it on again is a newer state."""
+    cache = Cache()
+    cache.put("Pod", pod("a", 5))
+    cache.remove("Pod", pod("a", 6))
+    assert cache.put("Pod", pod("a", 9))
+
+
+def test_labels_are_looked_up_and_follow_changes():
+    cache = Cache()
+    cache.put("Pod", pod("a", 1, uid="a", **{"policyops.dev_training": "t", "app": "x"}))
+    cache.put("Pod", pod("b", 2, uid="b", **{"policyops.dev_training": "t", "app": "y"}))
+    mine = {"policyops.dev/training": "t"}
+    names = lambda labels: [o["metadata"]["name"] for o in cache.list("Pod", "ml", labels)]  # noqa: E731
+    assert names(mine) == ["a", "b"]
+    assert names({**mine, "app": "y"}) == ["b"]
+    assert names({"app": "x"}) == ["a"]
+    cache.put("Pod", pod("a", 3, uid="a", **{"policyops.dev_training": "other"}))
+    assert names(mine) == ["b"]
+    cache.remove("Pod", pod("b", 4, uid="b"))
+    assert names(mine) == []
+    assert cache.list("Pod", "elsewhere", {"policyops.dev/training": "other"}) == []
+
+
+def test_a_list_drops_what_vanished_and_keeps_what_is_newer_than_it():
+    cache = Cache()
+    cache.put("Pod", pod("gone", 3, uid="gone"))
+    cache.put("Pod", pod("kept", 4, uid="kept"))
+    cache.put("Pod", pod("written-after", 12, uid="new"))
+    changed = cache.sync("Pod", [pod("kept", 4, uid="kept"), pod("fresh", 9, uid="f")], 10)
+    assert sorted(o["metadata"]["name"] for o in changed) == ["fresh", "gone"]
+    left = [o["metadata"]["name"] for o in cache.list("Pod")]
+    assert left == ["fresh", "kept", "written-after"]
+    assert cache.synced("Pod")
+
+
+def test_managed_fields_are_left_out():
+    cache = Cache()
+    obj = pod("a", 1)
+    obj["metadata"]["managedFields"] = [{"manager": "x"}]
+    cache.put("Pod", obj)
+    assert "managedFields" not in cache.get("Pod", "ml", "a")["metadata"]
+    assert "managedFields" in obj["metadata"]
+
+
+@given(st.permutations(range(1, 8)), st.integers(1, 7))
+def test_the_order_of_events_does_not_matter(order, deleted_at):
+    """Seven states of one object, the last but some being its deletion, in any order."""
+    cache = Cache()
+    for version in order:
+        if version > deleted_at:
+            continue
+        if version == deleted_at:
+            cache.remove("Pod", pod("a", version))
+        else:
+            cache.put("Pod", pod("a", version))
+    assert cache.get("Pod", "ml", "a") is None
