@@ -44,11 +44,13 @@ class Options:
         advertise: the address under which pods reach the API server; loopback keeps it private.
         port: the API server's port; 0 takes a free one.
         hosts: further addresses that the API server's certificate carries.
+        audited: a user whose calls are written to `audit.log` in the folder, one JSON a line.
     """
 
     advertise: str = "127.0.0.1"
     port: int = 0
     hosts: tuple[str, ...] = field(default_factory=tuple)
+    audited: str = ""
 
     @property
     def private(self) -> bool:
@@ -228,7 +230,7 @@ class ControlPlane:
             "tls-private-key-file": str(serving.key),
             "client-ca-file": str(authority.ca.certificate),
             "authorization-mode": "Node,RBAC",
-            "enable-admission-plugins": "NodeRestriction",
+            "enable-admission-plugins": "NodeRestriction,OwnerReferencesPermissionEnforcement",
             "service-cluster-ip-range": SERVICE_SUBNET,
             "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
             "service-account-signing-key-file": str(accounts.key),
@@ -238,8 +240,32 @@ class ControlPlane:
             "kubelet-client-key": str(kubelet_client.key),
             "kubelet-preferred-address-types": "InternalIP",
             "profiling": "false",
+            **self._audit_flags(),
         }
         self.apiserver.start([str(binaries.path("kube-apiserver")), *_flags(flags)])
+
+    @property
+    def audit_log(self) -> Path:
+        """What the audited user has asked for."""
+        return self.folder / "audit.log"
+
+    def _audit_flags(self) -> dict[str, str]:
+        if not self.options.audited:
+            return {}
+        rules = [{"level": "Metadata", "users": [self.options.audited]}, {"level": "None"}]
+        policy = self.folder / "audit-policy.json"
+        policy.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "audit.k8s.io/v1",
+                    "kind": "Policy",
+                    # A watch is known by its start; every other call by its end.
+                    "omitStages": ["RequestReceived"],
+                    "rules": rules,
+                }
+            )
+        )
+        return {"audit-policy-file": str(policy), "audit-log-path": str(self.audit_log)}
 
     def _start_controller_manager(self, authority: Authority, accounts: Pair) -> None:
         name = "system:kube-controller-manager"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from controlplane import ControlPlane
+from controlplane import ControlPlane, Options
+from integration import rights
 from integration.client import Api, Obj, condition, new_namespace, until
 from integration.kubelet import Kubelet, PlayedNode
 from integration.monitoring import PlayedPrometheus
@@ -21,13 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.integration)
-    items.sort(key=lambda item: item.path == here / "test_burst.py")
+    last = ("test_burst.py", "test_rights.py")
+    items.sort(key=lambda item: last.index(item.path.name) if item.path.name in last else -1)
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager, with our CRDs and the Gateway API's."""
-    with ControlPlane(tmp_path_factory.mktemp("controlplane")) as cluster:
+    folder = tmp_path_factory.mktemp("controlplane")
+    with ControlPlane(folder, Options(audited=rights.USER)) as cluster:
         install(cluster)
         yield cluster
 
@@ -91,8 +94,15 @@ def kubelet(api: Api, namespace: str) -> Kubelet:
 
 
 @pytest.fixture(scope="session")
+def operator_kubeconfig(control_plane: ControlPlane) -> Path:
+    """The operators' way to the API server: with the rights that we ship."""
+    return rights.grant_cluster(control_plane)
+
+
+@pytest.fixture(scope="session")
 def make_operator(
-    control_plane: ControlPlane,
+    api: Api,
+    operator_kubeconfig: Path,
     prometheus: PlayedPrometheus,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., OperatorProcess]:
@@ -101,7 +111,8 @@ def make_operator(
     def make(namespace: str, **env: str) -> OperatorProcess:
         folder = tmp_path_factory.mktemp("operator")
         full = {"POLICYOPS_PROMETHEUS_URL": prometheus.url, **env}
-        return OperatorProcess(control_plane.kubeconfig, namespace, folder, full)
+        rights.grant_home(api, namespace)
+        return OperatorProcess(operator_kubeconfig, namespace, folder, full)
 
     return make
 

@@ -1,0 +1,126 @@
+"""What we ship: as it is rendered, and what its admission policies refuse."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import binaries
+import pytest
+import yaml
+from controlplane import ControlPlane
+from integration.client import Api, Obj, Refused, new_namespace, until
+from integration.objects import training, version
+from integration.operator_process import REPO
+
+GOLDEN = Path(__file__).parent / "golden"
+MANIFESTS = REPO / "manifests"
+
+
+def rendered(folder: Path) -> list[Obj]:
+    """Return what `kubectl kustomize` makes of a folder, without the CRDs, which have their own."""
+    program = str(binaries.path("kubectl"))
+    made = subprocess.run(
+        [program, "kustomize", str(folder)], capture_output=True, text=True, check=True
+    )
+    found = yaml.safe_load_all(made.stdout)
+    return [m for m in found if m["kind"] != "CustomResourceDefinition"]
+
+
+@pytest.mark.parametrize("name", ["base", "namespaced", "namespaced/namespace"])
+def test_manifests_are_rendered_as_recorded(control_plane: ControlPlane, name: str) -> None:
+    made = rendered(MANIFESTS / name)
+    golden = GOLDEN / f"{name.replace('/', '-')}.yaml"
+    assert made == list(yaml.safe_load_all(golden.read_text()))
+    # …and the API server takes every one of them.
+    flags = ("--server-side", "--dry-run=server", "--force-conflicts", "-f", "-")
+    control_plane.kubectl("create", "namespace", "policy-operator-system", "--save-config=false")
+    try:
+        control_plane.kubectl("apply", *flags, stdin=yaml.safe_dump_all(made))
+    finally:
+        control_plane.kubectl("delete", "namespace", "policy-operator-system", "--wait")
+
+
+@pytest.fixture
+def guarded(api: Api, control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace in which the admission policy about Secrets counts."""
+    name = new_namespace(api)
+    wanted = [m for m in rendered(MANIFESTS / "base") if m["metadata"]["name"].endswith("-secrets")]
+    for manifest in wanted:
+        if "validationActions" in manifest["spec"]:
+            only = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+            manifest["spec"]["matchResources"] = {"namespaceSelector": only}
+    text = yaml.safe_dump_all(wanted)
+    control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    yield name
+    control_plane.kubectl("delete", "-f", "-", stdin=text)
+    api.delete("Namespace", None, name)
+
+
+def allow(api: Api, namespace: str, user: str, *rules: Obj) -> None:
+    """Give a user rights in the namespace."""
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": user, "namespace": namespace},
+        "rules": list(rules),
+    }
+    binding = {
+        **role,
+        "kind": "RoleBinding",
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    del binding["rules"]
+    api.create(role)
+    api.create(binding)
+
+
+def test_only_who_may_read_a_secret_may_name_it(api: Api, guarded: str) -> None:
+    ours = {"apiGroups": ["policyops.dev"], "verbs": ["create"]}
+    plurals = ["policytrainings", "policyversions"]
+    mine = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]}
+    make = {**ours, "resources": plurals}
+    allow(api, guarded, "jane", make, {**mine, "verbs": ["get"]})
+    status = {"apiGroups": ["policyops.dev"], "resources": ["policyversions/status"]}
+    allow(api, guarded, "recorder", make, {**status, "verbs": ["patch"]})
+
+    def create(user: str, manifest: Obj) -> Obj:
+        path = api.path(manifest["kind"], guarded)
+        return api.call("POST", path, manifest, headers={"Impersonate-User": user})
+
+    def named(secret: str, name: str) -> Obj:
+        store = {"uri": "s3://bucket/models", "secretRef": {"name": secret}}
+        return training(guarded, name, artifact=store)
+
+    def refused() -> str:
+        try:
+            create("jane", named("theirs", "stolen"))
+        except Refused as error:
+            return error.message
+        api.delete("PolicyTraining", guarded, "stolen")
+        raise AssertionError("the policy does not count yet")
+
+    said = until("the admission policy counts", refused)
+    sentence = f"jane may not get Secret theirs in namespace {guarded}: name a Secret that you may"
+    assert sentence in said
+    assert create("jane", named("mine", "own"))["metadata"]["name"] == "own"
+    assert create("jane", training(guarded, "none"))["metadata"]["name"] == "none"
+    judge = {
+        "criteria": [{"name": "good", "description": "Is it good?"}],
+        "endpoint": {
+            "url": "https://judge.example/v1",
+            "model": "judge",
+            "secretRef": {"name": "theirs", "key": "key"},
+        },
+    }
+    rewards = [{"name": "good", "weight": 1.0, "judge": "good"}]
+    rated = training(guarded, "rated", recipe="GRPO", grpo={"rewards": rewards}, judge=judge)
+    del rated["spec"]["sft"]
+    with pytest.raises(Refused, match="may not get Secret theirs"):
+        create("jane", rated)
+    stolen = version(guarded, 1, "forge")
+    stolen["spec"]["artifact"]["secretRef"] = {"name": "theirs"}
+    with pytest.raises(Refused, match="may not get Secret theirs"):
+        create("jane", stolen)
+    # The operator records what a training named: it may not read Secrets, but write statuses.
+    assert create("recorder", stolen)["metadata"]["name"] == "forge-v1"
