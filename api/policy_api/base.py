@@ -79,7 +79,7 @@ class Condition(ApiModel):
 
     type: str = Field(max_length=316, description="What the condition is about, in CamelCase.")
     status: str = Field(
-        description="True, False or Unknown.",
+        description="Status of the condition: True, False or Unknown.",
         json_schema_extra={"enum": ["True", "False", "Unknown"]},
     )
     observed_generation: int | None = Field(
@@ -91,7 +91,9 @@ class Condition(ApiModel):
         max_length=1024,
         description="Why, as one CamelCase word for tools.",
     )
-    message: str = Field(default="", max_length=32768, description="Why, as a sentence.")
+    message: str = Field(
+        default="", max_length=32768, description="Why the status is what it is, as a sentence."
+    )
 
 
 CONDITIONS_EXTRA = list_map("type")

@@ -31,8 +31,8 @@ class ManifestFile(ApiModel):
     """One file of the artifact."""
 
     path: str = Field(description="Relative to the artifact's folder, with forward slashes.")
-    sha256: str = Field(pattern=SHA256, description="Its checksum.")
-    bytes: int = Field(ge=0, description="Its size.")
+    sha256: str = Field(pattern=SHA256, description="SHA-256 of the file.")
+    bytes: int = Field(ge=0, description="Size of the file, in bytes.")
 
 
 class ManifestData(ApiModel):
@@ -47,9 +47,9 @@ class ManifestData(ApiModel):
 class ManifestExport(ApiModel):
     """The model in another format."""
 
-    format: Export = Field(description="Which.")
+    format: Export = Field(description="Format of the file.")
     gguf_type: GGUFType | None = Field(default=None, description="How GGUF keeps the weights.")
-    path: str = Field(description="Its file, as in `files`.")
+    path: str = Field(description="Name of the file, as in `files`.")
     max_difference: float = Field(
         ge=0,
         description=(
@@ -63,7 +63,9 @@ class Generation(ApiModel):
     """How the server asks the model for an answer."""
 
     max_new_tokens: int = Field(default=256, ge=1, description="Longest answer, in tokens.")
-    temperature: float = Field(default=0.0, ge=0, description="0: greedy.")
+    temperature: float = Field(
+        default=0.0, ge=0, description="Sampling temperature; 0 decodes greedily."
+    )
     prompt_template: str | None = Field(
         default=None,
         description=(
@@ -75,8 +77,8 @@ class Generation(ApiModel):
 class ParentArtifact(ApiModel):
     """The version that training started from."""
 
-    policy: str = Field(description="Its policy.")
-    version: int = Field(ge=1, description="Its number.")
+    policy: str = Field(description="Policy that the version is of.")
+    version: int = Field(ge=1, description="Number of the version.")
     sha256: str = Field(pattern=SHA256, description="Checksum of its policy.json.")
 
 
@@ -89,20 +91,22 @@ class NamedArtifact(ParentArtifact):
 class VersionCost(ApiModel):
     """What one version cost."""
 
-    policy: str = Field(description="Its policy.")
-    version: int = Field(ge=1, description="Its number.")
-    recipe: Recipe = Field(description="How it was trained.")
+    policy: str = Field(description="Policy that the version is of.")
+    version: int = Field(ge=1, description="Number of the version.")
+    recipe: Recipe = Field(description="Recipe that trained it.")
     cost: Cost = Field(description="What it cost, as its trainer counted.")
 
 
 class PolicyManifest(ApiModel):
     """policy.json, written last and atomically: a folder without it is no artifact."""
 
-    schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this shape.")
+    schema_version: int = Field(
+        default=SCHEMA_VERSION, description="Version of policy.json's format."
+    )
     policy: str = Field(description="The policy's name.")
-    version: int = Field(ge=1, description="Its number.")
+    version: int = Field(ge=1, description="Number of the version.")
     tag: str | None = Field(default=None, description="Experiment label.")
-    recipe: Recipe = Field(description="How it was trained.")
+    recipe: Recipe = Field(description="Recipe that trained it.")
     seed: int = Field(description="Seed of everything that was random.")
     created_at: Time = Field(description="When it was written.")
     training: dict[str, str] = Field(description="namespace, name, uid of the PolicyTraining.")
@@ -112,7 +116,9 @@ class PolicyManifest(ApiModel):
     config_sha256: str = Field(pattern=SHA256, description="Checksum of the config's JSON.")
     data: tuple[ManifestData, ...] = Field(description="Data that was used.")
     metrics: tuple[Metric, ...] = Field(description="Final metrics.")
-    exit_criteria: tuple[CriterionVerdict, ...] = Field(description="Verdicts.")
+    exit_criteria: tuple[CriterionVerdict, ...] = Field(
+        description="Verdict on each exit criterion."
+    )
     packages: dict[str, str] = Field(description="Versions of the packages that trained it.")
     trainer_image: str | None = Field(default=None, description="Image that trained it.")
     kind: Kind = Field(default=Kind.CAUSAL_LM, description="What the server loads it as.")

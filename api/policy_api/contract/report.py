@@ -58,7 +58,9 @@ class TrainingReport(ApiModel):
     message: str = Field(default="", description="A sentence: what went wrong and what to change.")
     field: str | None = Field(default=None, description="The spec field or data row at fault.")
     step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
-    max_steps: int | None = Field(default=None, ge=0, description="Optimizer steps in all.")
+    max_steps: int | None = Field(
+        default=None, ge=0, description="Optimizer steps of the whole run."
+    )
     resumed_from_step: int | None = Field(
         default=None, ge=0, description="Step of the checkpoint that the attempt started from."
     )

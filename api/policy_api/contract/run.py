@@ -16,7 +16,9 @@ class RunFile(ApiModel):
 
     uri: str = Field(description="As the user wrote it; this is what goes into the manifest.")
     path: str = Field(description="A local path, or an s3:// URL for fsspec.")
-    sha256: str | None = Field(default=None, pattern=SHA256, description="Wanted checksum.")
+    sha256: str | None = Field(
+        default=None, pattern=SHA256, description="SHA-256 that the file must have."
+    )
 
 
 class RunInput(RunFile):
@@ -33,15 +35,15 @@ class BaseArtifact(ApiModel):
     uri: str = Field(description="Public URI of its folder.")
     path: str = Field(description="What the pod opens.")
     sha256: str = Field(pattern=SHA256, description="Wanted checksum of its policy.json.")
-    policy: str = Field(description="Its policy.")
-    version: int = Field(ge=1, description="Its number.")
+    policy: str = Field(description="Policy that the version is of.")
+    version: int = Field(ge=1, description="Number of the version.")
 
 
 class RunReference(ApiModel):
     """Another version's artifact that takes part, in a role."""
 
     name: str = Field(description="`reward`, `judge` or `version:<N>`.")
-    artifact: BaseArtifact = Field(description="Where it is.")
+    artifact: BaseArtifact = Field(description="Where the artifact is.")
 
 
 class RunBase(ApiModel):
@@ -68,16 +70,16 @@ class RunStore(ApiModel):
 class RunTraining(ApiModel):
     """The PolicyTraining that this attempt is of."""
 
-    namespace: str = Field(description="Its namespace.")
-    name: str = Field(description="Its name.")
-    uid: str = Field(description="Its uid.")
+    namespace: str = Field(description="Namespace of the PolicyTraining.")
+    name: str = Field(description="Name of the PolicyTraining.")
+    uid: str = Field(description="Uid of the PolicyTraining.")
 
 
 class RunConfig(RecipeBlocks):
     """Everything that a trainer pod needs to know, but its rank."""
 
     training: RunTraining = Field(description="The PolicyTraining.")
-    attempt: int = Field(ge=0, description="0, 1, 2…")
+    attempt: int = Field(ge=0, description="Index of the attempt, counted from 0.")
     policy: str = Field(description="The policy's name.")
     min_version: int = Field(ge=1, description="First number that may be free.")
     tag: str | None = Field(default=None, description="Experiment label.")
@@ -90,9 +92,12 @@ class RunConfig(RecipeBlocks):
     adapter: Adapter | None = Field(default=None, description="Train an adapter.")
     data: tuple[RunInput, ...] = Field(min_length=1, description="Named inputs.")
     exit_criteria: tuple[ExitCriterion, ...] = Field(default=(), description="Exit criteria.")
-    stop_early: tuple[StopRule, ...] = Field(default=(), description="When to end early.")
+    stop_early: tuple[StopRule, ...] = Field(
+        default=(), description="Rules that end the run early."
+    )
     answer_schema: AnswerSchema = Field(
-        default_factory=AnswerSchema, description="Goes into the manifest."
+        default_factory=AnswerSchema,
+        description="What a valid answer looks like; goes into policy.json.",
     )
     budget: Budget | None = Field(default=None, description="At what prices it is counted.")
     spent_seconds: int = Field(

@@ -79,9 +79,15 @@ class Cost(ApiModel):
     attempt's end; waiting for a node is free.
     """
 
-    run_seconds: int = Field(default=0, ge=0, description="Seconds that its pods ran.")
-    gpu_seconds: int = Field(default=0, ge=0, description="The same, times all its GPUs.")
-    cpu_seconds: int = Field(default=0, ge=0, description="The same, times all its CPUs.")
+    run_seconds: int = Field(
+        default=0, ge=0, description="Seconds that its pods ran, over all attempts."
+    )
+    gpu_seconds: int = Field(
+        default=0, ge=0, description="GPU seconds: run seconds times the number of GPUs."
+    )
+    cpu_seconds: int = Field(
+        default=0, ge=0, description="CPU seconds: run seconds times the number of CPUs."
+    )
     usd: float | None = Field(
         default=None, ge=0, description="Their cost at the budget's prices; unset: it has none."
     )

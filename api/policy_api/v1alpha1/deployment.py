@@ -60,7 +60,10 @@ class ParentRef(ApiModel):
         description="Its namespace; unset: the PolicyDeployment's own.",
     )
     section_name: str | None = Field(
-        default=None, pattern=DNS_SUBDOMAIN, max_length=253, description="One listener of it."
+        default=None,
+        pattern=DNS_SUBDOMAIN,
+        max_length=253,
+        description="Name of one listener of the Gateway; unset: all of them.",
     )
 
 
@@ -238,7 +241,7 @@ class PolicyDeploymentSpec(ApiModel):
 class StableStatus(ApiModel):
     """The version that serves."""
 
-    version: int = Field(ge=1, description="Its number.")
+    version: int = Field(ge=1, description="Number of the version.")
     weight: int = Field(ge=0, le=100, description="Its part of the traffic, in percent.")
     since: Time = Field(description="When it became stable.")
 
@@ -246,7 +249,7 @@ class StableStatus(ApiModel):
 class CandidateStatus(ApiModel):
     """The version that is being rolled out."""
 
-    version: int = Field(ge=1, description="Its number.")
+    version: int = Field(ge=1, description="Number of the version.")
     weight: int = Field(ge=0, le=100, description="Its part of the traffic, in percent.")
     step_index: int = Field(ge=-1, description="Step, from 0; -1 before the first.")
     step_name: str | None = Field(default=None, description="Name of the step.")
@@ -262,24 +265,24 @@ class CandidateStatus(ApiModel):
 class PreviousStatus(ApiModel):
     """The version that served before, kept ready while a promotion is watched."""
 
-    version: int = Field(ge=1, description="Its number.")
-    until: Time = Field(description="When it is scaled away.")
+    version: int = Field(ge=1, description="Number of the version.")
+    until: Time = Field(description="When its pods are removed, unless an alert needs it before.")
 
 
 class RetiringStatus(ApiModel):
     """A version without traffic, whose pods finish what they began before they are removed."""
 
-    version: int = Field(ge=1, description="Its number.")
-    until: Time = Field(description="When it is removed.")
+    version: int = Field(ge=1, description="Number of the version.")
+    until: Time = Field(description="When its pods and its Service are removed.")
 
 
 class GivenUpStatus(ApiModel):
     """A candidate that was taken back without being rejected: a new target or a retry ends it."""
 
-    version: int = Field(ge=1, description="Its number.")
+    version: int = Field(ge=1, description="Number of the version.")
     reason: str = Field(description="Aborted or ProgressDeadlineExceeded.")
-    message: str = Field(default="", description="The same as a sentence.")
-    at: Time = Field(description="When.")
+    message: str = Field(default="", description="What happened and why, as a sentence.")
+    at: Time = Field(description="When it happened, UTC.")
 
 
 class HandledAnnotations(ApiModel):
@@ -301,18 +304,18 @@ class AlertStatus(ApiModel):
 class RejectedVersion(ApiModel):
     """A version that was rolled back here."""
 
-    version: int = Field(ge=1, description="Its number.")
+    version: int = Field(ge=1, description="Number of the version.")
     reason: str = Field(description="What sent it back.")
-    at: Time = Field(description="When.")
+    at: Time = Field(description="When it happened, UTC.")
 
 
 class Transition(ApiModel):
     """One line of the rollout's history."""
 
-    at: Time = Field(description="When.")
+    at: Time = Field(description="When it happened, UTC.")
     version: int = Field(ge=1, description="The version it is about.")
     event: str = Field(description="Started, Step, Promoted, RolledBack, Aborted.")
-    message: str = Field(default="", description="The same as a sentence.")
+    message: str = Field(default="", description="What happened and why, as a sentence.")
 
 
 class PolicyDeploymentStatus(ApiModel):

@@ -83,8 +83,10 @@ class Base(ApiModel):
 class VersionRef(ApiModel):
     """Names a version of a policy in the same namespace."""
 
-    policy: str = Field(pattern=DNS_LABEL, max_length=40, description="The policy.")
-    version: int = Field(ge=1, description="Its version.")
+    policy: str = Field(
+        pattern=DNS_LABEL, max_length=40, description="Policy that the version is of."
+    )
+    version: int = Field(ge=1, description="Number of the version.")
 
 
 class Reference(ApiModel):
@@ -127,7 +129,12 @@ class Adapter(ApiModel):
 
     type: Literal["LoRA"] = Field(default="LoRA", description="Kind of adapter.")
     rank: int = Field(default=8, ge=1, le=1024, description="Rank of the update.")
-    alpha: int = Field(default=16, ge=1, le=4096, description="The update counts alpha/rank.")
+    alpha: int = Field(
+        default=16,
+        ge=1,
+        le=4096,
+        description="Scale of the update, which is multiplied by alpha/rank.",
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
     quantization: Quantization = Field(
         default=Quantization.NONE,
@@ -159,8 +166,10 @@ class Split(ApiModel):
     )
 
     train: int = Field(ge=1, le=99, description="Percent of the rows that are trained on.")
-    validation: int = Field(default=0, ge=0, le=99, description="Percent for `validation`.")
-    test: int = Field(default=0, ge=0, le=99, description="Percent for `test`.")
+    validation: int = Field(
+        default=0, ge=0, le=99, description="Percent of the rows for `validation`."
+    )
+    test: int = Field(default=0, ge=0, le=99, description="Percent of the rows for `test`.")
 
 
 class DataInput(ApiModel):

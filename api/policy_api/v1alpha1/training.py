@@ -102,7 +102,12 @@ class DeepSpeed(ApiModel):
 class Compute(ApiModel):
     """Where and how wide the training runs."""
 
-    nodes: int = Field(default=1, ge=1, le=512, description="Pods, one a node.")
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=512,
+        description="Number of pods, each on a node of its own where possible.",
+    )
     gpus_per_node: int = Field(
         default=0, ge=0, le=16, description="GPUs of each pod (nvidia.com/gpu); 0 trains on CPU."
     )
@@ -150,8 +155,10 @@ class AnswerSchema(ApiModel):
         max_length=32,
         description="Python regular expressions; each must be found in the answer.",
     )
-    min_length: int = Field(default=0, ge=0, description="Fewest characters.")
-    max_length: int | None = Field(default=None, ge=1, description="Most characters.")
+    min_length: int = Field(default=0, ge=0, description="Fewest characters of a valid answer.")
+    max_length: int | None = Field(
+        default=None, ge=1, description="Most characters of a valid answer."
+    )
 
 
 _RUN_SHAPING = (
@@ -365,7 +372,9 @@ class Progress(ApiModel):
 
     percent: int | None = Field(default=None, ge=0, le=100, description="Part done, in percent.")
     step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
-    max_steps: int | None = Field(default=None, ge=0, description="Optimizer steps in all.")
+    max_steps: int | None = Field(
+        default=None, ge=0, description="Optimizer steps of the whole run."
+    )
     remaining_seconds: int | None = Field(
         default=None, ge=0, description="The trainer's estimate of the time left."
     )
@@ -385,7 +394,7 @@ class CriterionVerdict(ApiModel):
 class Attempt(ApiModel):
     """One Job of the training."""
 
-    index: int = Field(ge=0, description="0, 1, 2…")
+    index: int = Field(ge=0, description="Index of the attempt, counted from 0.")
     job: str = Field(description="Name of the Job.")
     started_at: Time | None = Field(default=None, description="When its Job was created.")
     running_since: Time | None = Field(default=None, description="When its first pod started.")
@@ -397,7 +406,7 @@ class Attempt(ApiModel):
             "DataInvalid, ConfigInvalid, ImageNotFound, DeadlineExceeded, BudgetExceeded."
         ),
     )
-    message: str | None = Field(default=None, description="The same as a sentence.")
+    message: str | None = Field(default=None, description="What happened and why, as a sentence.")
     resumed_from_step: int | None = Field(
         default=None, ge=0, description="Step of the checkpoint it started from."
     )
@@ -411,7 +420,7 @@ class Attempt(ApiModel):
 class ArtifactStatus(ApiModel):
     """The artifact that the training wrote."""
 
-    uri: str = Field(description="Its folder.")
+    uri: str = Field(description="URI of the artifact's folder.")
     sha256: str = Field(description="Checksum of its policy.json, which lists every file's.")
     manifest: str = Field(default="policy.json", description="Name of the manifest in it.")
 

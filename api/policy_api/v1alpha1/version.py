@@ -45,10 +45,12 @@ class PolicyVersionSpec(ApiModel):
     )
 
     policy: str = Field(pattern=DNS_LABEL, max_length=40, description="The policy's name.")
-    version: int = Field(ge=1, description="Its number, never used twice.")
+    version: int = Field(
+        ge=1, description="Number of the version; never used twice for one policy."
+    )
     artifact: VersionArtifact = Field(description="Where its files are.")
     training: TrainingOrigin = Field(description="The training that made it.")
-    recipe: Recipe = Field(description="How it was trained.")
+    recipe: Recipe = Field(description="Recipe that trained it.")
     tag: str | None = Field(default=None, max_length=63, description="Experiment label.")
     parent_version: int | None = Field(
         default=None, ge=1, description="The version that training started from."

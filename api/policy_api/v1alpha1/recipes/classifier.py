@@ -11,9 +11,11 @@ from policy_api.v1alpha1.recipes.features import ColumnName, Features, Forbidden
 class XGBoost(ApiModel):
     """Gradient-boosted trees (Chen and Guestrin 2016), by the xgboost package."""
 
-    rounds: int = Field(default=300, ge=1, le=100_000, description="Trees.")
-    learning_rate: float = Field(default=0.03, gt=0, le=1, description="What each tree counts.")
-    max_depth: int = Field(default=3, ge=1, le=32, description="Deepest tree.")
+    rounds: int = Field(default=300, ge=1, le=100_000, description="Number of trees.")
+    learning_rate: float = Field(
+        default=0.03, gt=0, le=1, description="Learning rate: how much each tree contributes."
+    )
+    max_depth: int = Field(default=3, ge=1, le=32, description="Greatest depth of a tree.")
     min_child_weight: float = Field(
         default=5.0, ge=0, description="Least sum of second derivatives in a leaf."
     )

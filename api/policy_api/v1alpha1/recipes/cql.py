@@ -24,8 +24,10 @@ class CQL(ApiModel):
     max_steps: int = Field(
         default=5000, ge=1, le=100_000_000, description="Gradient steps, for each of alphas."
     )
-    batch_size: int = Field(default=64, ge=1, le=65536, description="Decisions of a step.")
-    learning_rate: float = Field(default=3.0e-4, gt=0, le=1, description="Of Adam.")
+    batch_size: int = Field(
+        default=64, ge=1, le=65536, description="Decisions in each optimizer step."
+    )
+    learning_rate: float = Field(default=3.0e-4, gt=0, le=1, description="Learning rate of Adam.")
     gamma: float = Field(
         default=0.99, ge=0, lt=1, description="What the next decision's reward is worth."
     )

@@ -18,7 +18,7 @@ class PlanPreference(ApiModel):
     max_vocabulary: int = Field(
         default=4000, ge=1, le=1_000_000, description="Most frequent words that are kept."
     )
-    learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of Adam.")
+    learning_rate: float = Field(default=0.05, gt=0, le=10, description="Learning rate of Adam.")
     positive_keywords: Keywords = Field(
         default=["pos", "good", "great", "+1", "accept", "helpful", "correct"],
         description="Words of feedback or tags that make a plan a good one.",

@@ -10,7 +10,7 @@ class AdaptiveKL(ApiModel):
     """The penalty on leaving the start, adapted so that the divergence meets a target."""
 
     initial: float = Field(
-        default=0.1, ge=0, le=100, description="First coefficient of the penalty."
+        default=0.1, ge=0, le=100, description="Initial coefficient of the KL penalty."
     )
     target: float = Field(
         default=0.15, gt=0, le=100, description="Wanted divergence, in nats a token."
@@ -43,7 +43,7 @@ class PPO(ApiModel):
         default=8, ge=1, le=4096, description="Answers that a process takes in an optimizer step."
     )
     epochs: int = Field(default=4, ge=1, le=100, description="Passes over an iteration's answers.")
-    learning_rate: float = Field(default=1.0e-5, gt=0, le=1, description="Of AdamW.")
+    learning_rate: float = Field(default=1.0e-5, gt=0, le=1, description="Learning rate of AdamW.")
     max_length: int = Field(
         default=512, ge=8, le=1_048_576, description="Longest prompt and answer, in tokens."
     )
@@ -51,7 +51,7 @@ class PPO(ApiModel):
         default=180, ge=1, le=1_048_576, description="Longest answer, in tokens."
     )
     temperature: float = Field(default=1.0, gt=0, le=10, description="Sampling temperature.")
-    gamma: float = Field(default=1.0, ge=0, le=1, description="Discount, a token.")
+    gamma: float = Field(default=1.0, ge=0, le=1, description="Discount factor for each token.")
     gae_lambda: float = Field(
         default=0.95,
         ge=0,
@@ -64,7 +64,10 @@ class PPO(ApiModel):
     value_weight: float = Field(
         default=0.1, ge=0, le=100, description="Weight of the value loss beside the policy loss."
     )
-    kl: AdaptiveKL = Field(default_factory=AdaptiveKL, description="Penalty on leaving the start.")
+    kl: AdaptiveKL = Field(
+        default_factory=AdaptiveKL,
+        description="Penalty on the KL divergence from the policy that training starts from.",
+    )
     rewards: list[Reward] = Field(
         min_length=1,
         max_length=32,

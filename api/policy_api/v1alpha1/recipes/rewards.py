@@ -26,8 +26,12 @@ class Length(ApiModel):
         )
     )
 
-    min: int | None = Field(default=None, ge=0, description="Holds from this many characters.")
-    max: int | None = Field(default=None, ge=0, description="Holds up to this many characters.")
+    min: int | None = Field(
+        default=None, ge=0, description="Fewest characters of an answer that earns the reward."
+    )
+    max: int | None = Field(
+        default=None, ge=0, description="Most characters of an answer that earns the reward."
+    )
     target: int | None = Field(
         default=None,
         ge=1,
