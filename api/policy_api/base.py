@@ -1,4 +1,4 @@
-"""What every shape of the API shares: camelCase on the wire, no unknown fields, CEL rules."""
+"""What every shape of the API shares: camelCase on the wire, no misspelt fields, CEL rules."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +21,11 @@ Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="
 
 
 class ApiModel(BaseModel):
-    """A part of a resource: snake_case here, camelCase in YAML, unknown fields refused."""
+    """A part of a resource: snake_case here, camelCase in YAML.
+
+    Unknown fields are refused, as what a person types may be misspelt. What another program wrote
+    is read by `policy_api.skew`, which ignores them.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -34,7 +38,8 @@ class ApiModel(BaseModel):
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form that the API server stores: camelCase, no nulls."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        # No warnings: a value that only a newer version knows is written as it was read (skew.py).
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, warnings=False)
 
 
 def rule(expression: str, message: str, **extra: str) -> dict[str, str]:

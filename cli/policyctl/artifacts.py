@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from policy_api.contract.artifact import CLAIM, MANIFEST, PolicyManifest
+from policy_api.contract.artifact import CLAIM, MANIFEST, PolicyManifest, parse_manifest
 from policy_api.rules import criteria
 from policy_api.rules.cost import HOUR
 from policy_api.v1alpha1.budget import Cost
@@ -21,12 +21,14 @@ def load(folder: Path) -> PolicyManifest:
     """
     file = folder / MANIFEST
     try:
-        return PolicyManifest.model_validate_json(file.read_bytes())
+        return parse_manifest(file.read_bytes())
     except OSError as error:
         raise UserError(f"{folder} is no artifact: cannot read {file}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def faults(folder: Path, manifest: PolicyManifest) -> Iterator[str]:

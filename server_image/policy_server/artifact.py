@@ -15,9 +15,9 @@ import pydantic
 from policy_api.contract.artifact import (
     CLAIM,
     MANIFEST,
-    SCHEMA_VERSION,
     ManifestFile,
     PolicyManifest,
+    parse_manifest,
 )
 
 SERVED_KIND = "CausalLM"
@@ -74,18 +74,15 @@ def check_manifest(raw: bytes, sha256: str, policy: str, version: int) -> Policy
             f"{sha256}: the artifact was changed after its training"
         )
     try:
-        manifest = PolicyManifest.model_validate_json(raw)
+        manifest = parse_manifest(raw)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ArtifactRefusedError(
             f"{MANIFEST} is not a manifest: {where}: {first['msg']}"
         ) from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ArtifactRefusedError(
-            f"{MANIFEST} has schemaVersion {manifest.schema_version}, this server reads "
-            f"{SCHEMA_VERSION}: deploy a server image as new as the trainer's"
-        )
+    except ValueError as error:
+        raise ArtifactRefusedError(str(error)) from error
     if (manifest.policy, manifest.version) != (policy, version):
         raise ArtifactRefusedError(
             f"{MANIFEST} is version {manifest.version} of {manifest.policy}, but version {version} "

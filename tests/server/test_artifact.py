@@ -156,8 +156,8 @@ def test_a_file_that_may_carry_code_is_refused(tmp_path, name):
         (
             {"schemaVersion": 2},
             (
-                "policy.json has schemaVersion 2, this server reads 1: deploy a server image as "
-                "new as the trainer's"
+                "policy.json has schemaVersion 2, this reads 1: use an image (or policyctl) as "
+                "new as the trainer that wrote it"
             ),
         ),
         (

@@ -10,6 +10,8 @@ import pytest
 from policy_api.base import Metric
 from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
 from policy_trainer import supervisor
+from policy_trainer.errors import ConfigInvalidError
+from policy_trainer.run import read_config
 from policy_trainer.supervisor import Ended
 from trainer.worlds import config
 
@@ -118,6 +120,17 @@ def test_a_config_that_cannot_be_read_names_the_field(tmp_path):
     report = TrainingReport.model_validate_json((tmp_path / "log").read_text())
     assert report.outcome is Outcome.CONFIG_INVALID
     assert report.field == "recipe"
+
+
+def test_a_run_of_a_newer_operator_is_read_and_of_a_later_version_refused(tmp_path, monkeypatch):
+    run = config(tmp_path, "uid").to_wire()
+    file = tmp_path / "run.json"
+    monkeypatch.setenv("POLICYOPS_RUN_FILE", str(file))
+    file.write_text(json.dumps({**run, "telemetry": {"endpoint": "x"}}))
+    assert read_config().to_wire() == run
+    file.write_text(json.dumps({**run, "schemaVersion": 2}))
+    with pytest.raises(ConfigInvalidError, match=r"schemaVersion 2, this reads 1: set spec\."):
+        read_config()
 
 
 KILLED = Ended(code=None, signal=signal.SIGKILL)

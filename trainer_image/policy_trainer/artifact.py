@@ -25,6 +25,7 @@ from policy_api.contract.artifact import (
     NamedArtifact,
     ParentArtifact,
     PolicyManifest,
+    parse_manifest,
 )
 from policy_api.contract.report import ReportedArtifact
 from policy_api.contract.run import BaseArtifact, RunConfig
@@ -90,7 +91,7 @@ def finished(store: Store, run: RunConfig) -> tuple[ReportedArtifact, PolicyMani
     for number in reversed(owned(store, run)):
         content = store.read(f"{run.policy}/{number}/{MANIFEST}")
         if content is not None:
-            return _reported(run, number, content), PolicyManifest.model_validate_json(content)
+            return _reported(run, number, content), parse_manifest(content)
     return None
 
 

@@ -6,7 +6,7 @@ pod and to its end, so that its figure, in the PolicyTraining's status, is a lit
 
 from collections.abc import Iterator
 
-from policy_api.contract.artifact import MANIFEST, PolicyManifest, VersionCost
+from policy_api.contract.artifact import MANIFEST, VersionCost, parse_manifest
 from policy_api.contract.run import BaseArtifact, RunConfig
 from policy_api.rules import cost
 
@@ -52,7 +52,7 @@ def _parts(run: RunConfig) -> Iterator[BaseArtifact]:
 
 def _told(artifact: BaseArtifact) -> tuple[VersionCost, ...]:
     content = storage.open_store(artifact.path).read(MANIFEST)
-    return () if content is None else PolicyManifest.model_validate_json(content).costs
+    return () if content is None else parse_manifest(content).costs
 
 
 def table(costs: tuple[VersionCost, ...]) -> Table:

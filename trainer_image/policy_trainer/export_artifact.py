@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from policy_api.contract.artifact import MANIFEST, PolicyManifest
+from policy_api.contract.artifact import MANIFEST, parse_manifest
 from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.version import version_name
-from pydantic import ValidationError
 
 from policy_trainer.errors import ConfigInvalidError, RunError, tell
 from policy_trainer.exports import write
@@ -25,8 +24,8 @@ def export(folder: Path, output: Path, wanted: Wanted) -> list[str]:
         ConfigInvalidError: there is no artifact, or it cannot be written so.
     """
     try:
-        made = PolicyManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as error:
+        made = parse_manifest((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
         raise ConfigInvalidError(f"{folder} is no artifact: no {MANIFEST} can be read") from error
     name = version_name(made.policy, made.version)
     return [

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
+from policy_api.contract.artifact import MANIFEST, Kind, parse_manifest
 from policy_api.contract.run import BaseArtifact, RunConfig
 
 from policy_trainer import storage
@@ -35,7 +35,7 @@ def of_kind(artifact: BaseArtifact, kind: Kind, field: str) -> Path:
         DataInvalidError: the artifact is not the one that was accepted.
     """
     folder = Path(checked(artifact))
-    made = PolicyManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    made = parse_manifest((folder / MANIFEST).read_bytes())
     if made.kind is not kind:
         raise ConfigInvalidError(
             f"{artifact.uri} is a {made.kind}, wanted a {kind}: train one with that recipe", field
@@ -47,7 +47,8 @@ def checked(base: BaseArtifact) -> str:
     """Return a local folder with the artifact's files, each of which was checked.
 
     Raises:
-        DataInvalidError: a file is missing, or its checksum is another one.
+        DataInvalidError: a file is missing, its checksum is another one, or the manifest is of a
+            later version.
     """
     store = storage.open_store(base.path)
     local = storage.local_folder(store, "")
@@ -56,7 +57,11 @@ def checked(base: BaseArtifact) -> str:
         store.download("", local)
     manifest_file = local / MANIFEST
     _check(manifest_file, base.sha256, base.uri)
-    for file in PolicyManifest.model_validate_json(manifest_file.read_bytes()).files:
+    try:
+        made = parse_manifest(manifest_file.read_bytes())
+    except ValueError as error:
+        raise DataInvalidError(f"{base.uri}: {error}", "base") from error
+    for file in made.files:
         _check(local / file.path, file.sha256, base.uri)
     return str(local)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from policy_api.contract import environment
 from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
-from policy_api.contract.run import RunConfig
+from policy_api.contract.run import RunConfig, parse_run
 from policy_api.v1alpha1.recipes.blocks import field_of
 from pydantic import ValidationError
 
@@ -31,19 +31,24 @@ def read_config() -> RunConfig:
     """Read the mounted config.
 
     Raises:
-        ConfigInvalidError: the operator and this image do not agree on its shape; names the field.
+        ConfigInvalidError: this image cannot do what it says; names the field.
     """
     file = Path(
         os.environ.get("POLICYOPS_RUN_FILE", f"{environment.RUN_DIR}/{environment.RUN_FILE}")
     )
     try:
-        return RunConfig.model_validate_json(file.read_bytes())
+        run, ignored = parse_run(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ConfigInvalidError(f"{file}: {field}: {first['msg']}", field) from error
     except OSError as error:
         raise ConfigInvalidError(f"cannot read the run's config: {error}") from error
+    except ValueError as error:
+        raise ConfigInvalidError(str(error)) from error
+    if ignored is not None:
+        log.warning("run.json has %s, which this image does not know: it is ignored", ignored)
+    return run
 
 
 def train(run: RunConfig, process: Process, stop: StopRequest) -> Trained:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel, Metric, Time
+from policy_api.contract.versions import load
 from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.store import Export, GGUFType
@@ -142,3 +143,15 @@ class PolicyManifest(ApiModel):
         default=(), description="The model in other formats."
     )
     files: tuple[ManifestFile, ...] = Field(description="Every other file of the folder.")
+
+
+def parse_manifest(content: bytes) -> PolicyManifest:
+    """Read policy.json, whichever version of the trainer wrote it: unknown fields are ignored.
+
+    Raises:
+        ValueError: it is no JSON object, or of another schema version.
+        pydantic.ValidationError: a field has another shape; a ValueError as well.
+    """
+    remedy = "use an image (or policyctl) as new as the trainer that wrote it"
+    wire = load(content, SCHEMA_VERSION, MANIFEST, remedy)
+    return PolicyManifest.model_validate(wire, extra="ignore")

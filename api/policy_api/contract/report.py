@@ -5,10 +5,11 @@ import math
 from collections.abc import Iterable
 from enum import StrEnum
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from policy_api.base import ApiModel, Metric
 from policy_api.contract.environment import TERMINATION_LIMIT
+from policy_api.contract.versions import load
 from policy_api.keys import (
     EXIT_CONFIG_INVALID,
     EXIT_DATA_INVALID,
@@ -18,6 +19,7 @@ from policy_api.keys import (
     EXIT_TRAINER_FAILED,
 )
 
+SCHEMA_VERSION = 1
 SENTENCE = 200  # characters of a message that still say what is wrong
 FIELD = 128  # characters that still name a field or a row
 
@@ -54,6 +56,9 @@ class ReportedArtifact(ApiModel):
 class TrainingReport(ApiModel):
     """The termination message of one trainer pod: JSON of at most 4,096 bytes."""
 
+    schema_version: int | None = Field(
+        default=None, ge=1, description="Version of this shape; unset: 1."
+    )
     outcome: Outcome = Field(description="How the attempt ended.")
     message: str = Field(default="", description="A sentence: what went wrong and what to change.")
     field: str | None = Field(default=None, description="The spec field or data row at fault.")
@@ -104,8 +109,15 @@ def finite(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
 
 
 def decode(text: str) -> TrainingReport | None:
-    """Read a termination message; None when it is not a report (e.g. written by the kubelet)."""
+    """Read a termination message; None when it is not a report (e.g. written by the kubelet).
+
+    A newer trainer's fields are ignored, and an outcome that only it knows is a failure.
+    """
     try:
-        return TrainingReport.model_validate_json(text)
-    except ValidationError:
+        wire = load(text, SCHEMA_VERSION, "the report", "upgrade the operator")
+        said = wire.get("outcome")
+        if isinstance(said, str) and said not in set(Outcome):
+            wire = {**wire, "outcome": Outcome.TRAINER_FAILED}
+        return TrainingReport.model_validate(wire, extra="ignore")
+    except ValueError:
         return None

@@ -1,14 +1,22 @@
-"""The resolved config of one attempt: the operator writes it, the pod mounts it as run.json."""
+"""The resolved config of one attempt: the operator writes it, the pod mounts it as run.json.
+
+The operator is upgraded while trainer images stay: see `policy_api.contract.versions`.
+"""
 
 from pydantic import Field
 
 from policy_api.base import SHA256, ApiModel
+from policy_api.contract.environment import RUN_FILE
+from policy_api.contract.versions import load
+from policy_api.skew import unknown_field
 from policy_api.v1alpha1.budget import Budget
 from policy_api.v1alpha1.inputs import Adapter, Scratch, Split
 from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.store import Export, GGUFType
 from policy_api.v1alpha1.training import AnswerSchema, Checkpoints, Compute, ExitCriterion, StopRule
+
+SCHEMA_VERSION = 1
 
 
 class RunFile(ApiModel):
@@ -78,6 +86,9 @@ class RunTraining(ApiModel):
 class RunConfig(RecipeBlocks):
     """Everything that a trainer pod needs to know, but its rank."""
 
+    schema_version: int | None = Field(
+        default=None, ge=1, description="Version of this shape; unset: 1."
+    )
     training: RunTraining = Field(description="The PolicyTraining.")
     attempt: int = Field(ge=0, description="Index of the attempt, counted from 0.")
     policy: str = Field(description="The policy's name.")
@@ -117,3 +128,19 @@ class RunConfig(RecipeBlocks):
     def reference(self, name: str) -> BaseArtifact | None:
         """Return the artifact that takes part in this role, or None."""
         return next((r.artifact for r in self.references if r.name == name), None)
+
+
+def parse_run(content: bytes) -> tuple[RunConfig, str | None]:
+    """Read run.json, whichever version of the operator wrote it.
+
+    Returns:
+        The config, and the path of the first field that this version does not know, if there is
+        one: the run does without it.
+
+    Raises:
+        ValueError: it is no JSON object, or of another schema version.
+        pydantic.ValidationError: a field has another shape.
+    """
+    remedy = "set spec.trainer.image to a newer trainer image"
+    wire = load(content, SCHEMA_VERSION, RUN_FILE, remedy)
+    return RunConfig.model_validate(wire, extra="ignore"), unknown_field(RunConfig, wire, "")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_api.contract.run import RunConfig
+from policy_api.contract.run import parse_run
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.recipes.common import Recipe
 from pydantic import ValidationError
@@ -174,7 +174,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _validate(options: argparse.Namespace) -> None:
     if options.config is not None:
-        run = RunConfig.model_validate_json(options.config.read_bytes())
+        run, _ = parse_run(options.config.read_bytes())
         faults, rows = validate(run, inputs(run), run.seed)
         _judge(faults, [f"{n}: {rows[n]:,} rows are what {run.recipe} takes" for n in rows])
         return

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_api.contract.artifact import CLAIM, MANIFEST, PolicyManifest
+from policy_api.contract.artifact import CLAIM, MANIFEST, parse_manifest
 from policy_api.contract.run import RunInput
-from pydantic import ValidationError
 
 from policy_trainer.data import Row
 from policy_trainer.data_tools import sources
@@ -74,8 +73,8 @@ def _kind(first: Row) -> str:
 
 def _artifact(folder: Path) -> dict[str, Any]:
     try:
-        made = PolicyManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as error:
+        made = parse_manifest((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
         raise DataInvalidError(f"{folder / MANIFEST} is no manifest: {error}") from error
     files = {
         file.relative_to(folder).as_posix(): _file(file)
