@@ -3,6 +3,7 @@
 from typing import Final
 
 # Reasons of a PolicyTraining's conditions, in the order of its life; `status.state` is one of them.
+UNKNOWN_FIELD: Final = "UnknownField"  # the CRD is newer than the operator; also of a rollout
 WAITING_FOR_BASE: Final = "WaitingForBase"
 WAITING_FOR_REFERENCE: Final = "WaitingForReference"
 STARTING: Final = "Starting"

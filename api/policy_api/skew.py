@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from policy_api import __version__
 from policy_api.base import ApiModel
 
 Model = TypeVar("Model", bound=ApiModel)
@@ -106,6 +107,14 @@ def unknown(model: type[ApiModel], wire: Wire, place: str) -> str | None:
         shown = f" {said!r}" if isinstance(said, str | int | float) else ""
         return f"{place}{where}{shown}"
     return None
+
+
+def waits(found: str) -> str:
+    """Say what to do about something that `unknown` has found in a spec."""
+    return (
+        f"{found} is unknown to this operator (version {__version__}): upgrade the operator, or "
+        "remove it"
+    )
 
 
 def unknown_field(model: type[ApiModel], wire: Wire, place: str) -> str | None:

@@ -462,3 +462,10 @@ class PolicyTrainingStatus(ApiModel):
     started_at: Time | None = Field(default=None, description="When the first attempt started.")
     finished_at: Time | None = Field(default=None, description="When it succeeded or failed.")
     artifact: ArtifactStatus | None = Field(default=None, description="What the training wrote.")
+    trainer_image: str | None = Field(
+        default=None,
+        description=(
+            "Image that trains, from the first attempt that ran to the last: an upgrade of the "
+            "operator does not change it."
+        ),
+    )

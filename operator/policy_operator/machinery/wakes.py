@@ -32,7 +32,8 @@ def _needs(spec: Obj) -> Iterator[tuple[str, str]]:
         c.get("against", "").startswith("version:") for c in spec.get("exitCriteria") or ()
     ):
         yield "policy", policy
-    for reference in (spec.get("referenceModels") or {}).values():
+    references = (spec.get("referenceModels") or {}).values()
+    for reference in (r for r in references if isinstance(r, dict)):
         if ref := reference.get("training"):
             yield KIND_TRAINING, ref["name"]
         if ref := reference.get("version"):

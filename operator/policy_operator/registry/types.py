@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from policy_api import skew
 from policy_api.base import Condition
 from policy_api.keys import COND_ACCEPTED, COND_REJECTED
 from policy_api.rules.conditions import get_condition, is_true
@@ -27,17 +28,13 @@ class VersionRecord:
 
     @staticmethod
     def parse(obj: Obj) -> "VersionRecord":
-        """Read the object.
-
-        Raises:
-            ValueError: it does not fit this operator's shapes.
-        """
-        spec = PolicyVersionSpec.model_validate(obj["spec"])
+        """Read the object, whichever version of the operator made it."""
+        spec = skew.read(PolicyVersionSpec, obj["spec"])
         return VersionRecord(
             version=spec.version,
             artifact=spec.artifact,
             training=spec.training,
-            status=PolicyVersionStatus.model_validate(obj.get("status") or {}),
+            status=skew.read(PolicyVersionStatus, obj.get("status") or {}),
         )
 
     @property

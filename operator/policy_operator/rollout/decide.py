@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from policy_api import reasons
+from policy_api import reasons, skew
 from policy_api.base import Condition
 from policy_api.keys import COND_REJECTED
 from policy_api.v1alpha1.deployment import StableStatus
@@ -87,6 +87,8 @@ def judge(
     state = _lift(observed, state)
     if state.urgent or halted is not None:
         return state if state.urgent else replace(state, progressing=halted)
+    if pdep.unknown is not None:
+        return state.say(False, reasons.UNKNOWN_FIELD, skew.waits(pdep.unknown))
     return _pursue(pdep, observed, state, stamps, rules_stamp)
 
 

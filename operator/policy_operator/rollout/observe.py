@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from policy_api import skew
 from policy_api.keys import (
     ANNOTATION_ROLLBACK,
     COND_SUCCEEDED,
@@ -56,7 +57,7 @@ def training(cache: Cache, namespace: str, name: str | None) -> TrainingRecord |
     obj = cache.get("PolicyTraining", namespace, name) if name is not None else None
     if obj is None or name is None:
         return None
-    status = PolicyTrainingStatus.model_validate(obj.get("status") or {})
+    status = skew.read(PolicyTrainingStatus, obj.get("status") or {})
     return TrainingRecord(
         name=name,
         policy=obj["spec"]["policy"],
@@ -174,6 +175,7 @@ def route(obj: Obj, pdep: PolicyDeployment) -> RouteObserved:
         programmed=all(p.programmed for p in parents),
         trouble=next((p.trouble for p in parents if p.trouble), hint),
         rollback=routes.decode(annotations.get(ANNOTATION_ROLLBACK)),
+        spec=obj["spec"],
     )
 
 

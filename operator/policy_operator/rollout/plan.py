@@ -33,9 +33,13 @@ def plan(
     """Return what differs from what the status stands for.
 
     A rollback writes the weights first. Otherwise a route never names a Service that is not there:
-    servers come before it, deletions after it.
+    servers come before it, deletions after it. With a spec that says what this operator does not
+    know, only weights that go back are written: the rest was made by an operator that knew.
     """
     route = _route(pdep, observed, state, status)
+    if pdep.unknown is not None:
+        back = route if state.urgent else []
+        return (*back, *_records(pdep, observed, state))
     make = _servers(observed, state, manifests)
     record = _records(pdep, observed, state)
     alert_rules = _rules(pdep, observed)
@@ -65,7 +69,10 @@ def _route(
     have = observed.route
     if not split:
         return [DeleteObject("HTTPRoute", pdep.meta.name)] if have is not None else []
-    wanted = routes.build(pdep, split, state.rollback)
+    if pdep.unknown is not None and have is not None and have.spec is not None:
+        wanted = routes.reweigh(pdep, have.spec, split, state.rollback)
+    else:
+        wanted = routes.build(pdep, split, state.rollback)
     if have is not None and (have.applied, have.backends) == (stamp_of(wanted), split):
         return []
     return [ApplyRoute(wanted, final=state.rollback is not None)]

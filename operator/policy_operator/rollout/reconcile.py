@@ -5,7 +5,7 @@ import logging
 from datetime import datetime
 from typing import assert_never
 
-from policy_api import reasons
+from policy_api import reasons, skew
 from policy_api.base import rfc3339
 from policy_api.keys import KIND_DEPLOYMENT
 from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
@@ -101,7 +101,7 @@ async def _reconcile(
             final = True
             if returned is not None:
                 returned.set()
-    if not await _write_status(decision.status, pdep, ctx):
+    if not await _write_status(decision.status, obj, pdep, ctx):
         return None  # deleted meanwhile; the watch says so and what is left is forgotten
     for event in decision.events:
         ctx.events.emit(obj, event)
@@ -121,17 +121,18 @@ async def _tell(
     verdict = Verdict(False, reasons.APPLY_FAILED, f"the API server refuses: {error.message}")
     status = unable(pdep, verdict, now)
     if status.to_wire() != pdep.status.to_wire():
-        await _write_status(status, pdep, ctx)
+        await _write_status(status, obj, pdep, ctx)
         ctx.events.emit(obj, Event("Warning", verdict.reason, verdict.message))
 
 
 async def _write_status(
-    status: PolicyDeploymentStatus, pdep: PolicyDeployment, ctx: Context
+    status: PolicyDeploymentStatus, obj: Obj, pdep: PolicyDeployment, ctx: Context
 ) -> bool:
     """Write the status if it differs; say whether the object is still there."""
-    new, meta = status.to_wire(), pdep.meta
-    if new == pdep.status.to_wire():
+    meta = pdep.meta
+    if status.to_wire() == pdep.status.to_wire():
         return True
+    new = skew.carried(obj.get("status"), status)
     try:
         await ctx.kube.patch_status(KIND_DEPLOYMENT, meta.namespace, meta.name, new, uid=meta.uid)
     except NotFound:
@@ -184,10 +185,11 @@ async def _record(
         obj = ctx.cache.get("PolicyVersion", key.namespace, name)
         if obj is None:
             return  # deleted meanwhile: nothing to record on
-        status = PolicyVersionStatus.model_validate(obj.get("status") or {})
-        new = recorded(status, action, key.name, now).to_wire()
-        if new == status.to_wire():
+        status = skew.read(PolicyVersionStatus, obj.get("status") or {})
+        told = recorded(status, action, key.name, now)
+        if told.to_wire() == status.to_wire():
             return
+        new = skew.carried(obj.get("status"), told)
         uid = obj["metadata"]["uid"]
         try:
             await ctx.kube.patch_status("PolicyVersion", key.namespace, name, new, uid=uid)

@@ -94,6 +94,36 @@ def build(
     return stamp(route)[0]
 
 
+def reweigh(
+    pdep: PolicyDeployment,
+    spec: Obj,
+    split: Sequence[Backend],
+    rollback: RollbackRecord | None = None,
+) -> Obj:
+    """Return the HTTPRoute as it is, but for the weights and the reason why they go back.
+
+    Args:
+        pdep: The resource, whose spec says more of the route than this operator knows.
+        spec: The route's spec.
+        split: The weights; a version that is not in it is no backend any more.
+        rollback: The reason.
+    """
+    route = build(pdep, split, rollback)
+    weights = {server_name(pdep.meta.name, b.version): b.weight for b in split}
+    rules = [
+        {
+            **rule,
+            "backendRefs": [
+                {**ref, "weight": weights[ref["name"]]}
+                for ref in rule.get("backendRefs") or ()
+                if ref["name"] in weights
+            ],
+        }
+        for rule in spec.get("rules") or ()
+    ]
+    return stamp({**route, "spec": {**spec, "rules": rules}})[0]
+
+
 def split_of(name: str, route: Obj) -> tuple[Backend, ...]:
     """Return the backends of an HTTPRoute of ours; those of other names are left out."""
     found = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from policy_api import skew
 from policy_api.base import Condition, ObjectMeta
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 
@@ -39,18 +40,18 @@ class PolicyDeployment:
     meta: ObjectMeta
     spec: PolicyDeploymentSpec
     status: PolicyDeploymentStatus
+    unknown: str | None = None
+    """What a newer CRD let the spec say and this operator does not know: what runs stays as it is,
+    and only what sends traffic back is done."""
 
     @classmethod
     def parse(cls, obj: Obj) -> "PolicyDeployment":
-        """Parse an object of the API server.
-
-        Raises:
-            pydantic.ValidationError: it does not fit the models, e.g. a newer operator wrote it.
-        """
+        """Read the object, whichever versions of the CRD and the operator made it."""
         return cls(
             meta=ObjectMeta.model_validate(obj["metadata"]),
-            spec=PolicyDeploymentSpec.model_validate(obj["spec"]),
-            status=PolicyDeploymentStatus.model_validate(obj.get("status") or {}),
+            spec=skew.read(PolicyDeploymentSpec, obj["spec"]),
+            status=skew.read(PolicyDeploymentStatus, obj.get("status") or {}),
+            unknown=skew.unknown(PolicyDeploymentSpec, obj["spec"], "spec"),
         )
 
 
@@ -116,6 +117,8 @@ class RouteObserved:
     trouble: str = ""
     """What a parent's controller says against it."""
     rollback: RollbackRecord | None = None
+    spec: Obj | None = None
+    """As the API server has it."""
 
     def weight(self, version: int) -> int | None:
         """Return the version's weight, or None when it is no backend."""

@@ -70,6 +70,8 @@ class Plan:
     """Of the training's time, what is left to this attempt."""
     run_seconds: int | None = None
     """Of the time that the budget pays for, what is left to this attempt's pods."""
+    image: str | None = None
+    """The trainer image that an earlier attempt ran."""
 
 
 def job_name(training: Training, index: int) -> str:
@@ -92,9 +94,13 @@ def _metadata(training: Training, index: int) -> Obj:
     return children.metadata(KIND_TRAINING, training.meta, name, _labels(training, index))
 
 
-def trainer_image(training: Training, settings: Settings) -> str:
-    """Return the image that trains."""
-    return training.spec.trainer.image or settings.trainer_image
+def trainer_image(training: Training, plan: Plan, settings: Settings) -> str:
+    """Return the image that trains: one from the first attempt to the last.
+
+    The operator's own default changes with its upgrades, and a checkpoint goes on in the image that
+    wrote it.
+    """
+    return plan.image or training.spec.trainer.image or settings.trainer_image
 
 
 def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
@@ -111,7 +117,7 @@ def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
             role: found.artifact for role, found in plan.dependencies.items() if role != BASE
         },
         path_of=local_path,
-        trainer_image=trainer_image(training, settings),
+        trainer_image=trainer_image(training, plan, settings),
     )
 
 
@@ -207,7 +213,7 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Obj:
     secrets = storage.secrets(training, plan.dependencies)
     container: Obj = {
         "name": CONTAINER,
-        "image": trainer_image(training, settings),
+        "image": trainer_image(training, plan, settings),
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "policy_trainer.supervisor"],
         "env": _env(training, plan, settings),

@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from policy_api import reasons
+from policy_api import reasons, skew
 from policy_api.contract.report import Outcome, finite
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED, COND_SUSPENDED
 from policy_api.rules.conditions import get_condition
@@ -54,6 +54,7 @@ _WARNINGS = {
     reasons.IMAGE_NOT_FOUND,
     reasons.REFUSED,
     reasons.RETRYING,
+    reasons.UNKNOWN_FIELD,
 }
 
 
@@ -83,6 +84,8 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     """
     if training.meta.deletion_timestamp is not None:
         return Decision(status=training.status)
+    if (held := _held(training, observed, now)) is not None:
+        return held
     attempts = merge_attempts(training.status.attempts, observed.attempts, now)
     spent = spending(training, attempts, now)
     if finished(training.status) and not _goes_on(training.status, spent):
@@ -93,6 +96,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         observed_generation=training.meta.generation,
         attempts=list(attempts[-KEPT_ATTEMPTS:]),
         started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
+        trainer_image=_image(training.status, attempts, observed),
     )
     decision = _decide(state, attempts, observed, spent)
     status = decision.status
@@ -101,6 +105,30 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         status = status.model_copy(update={"cost": told})
     news = _event(training.status.state, status)
     return replace(decision, status=status, events=(*decision.events, *news))
+
+
+def _held(training: Training, observed: Observed, now: datetime) -> Decision | None:
+    """Leave the verdict to a newer operator, if the spec says what this one does not know.
+
+    Nothing else of the status changes, so that whoever judges finds the attempt as it ended.
+    """
+    view = observed.attempts[-1] if observed.attempts else None
+    ended = view.end if view is not None else None
+    if training.unknown is None or ended is None or ended.reason != Outcome.COMPLETED:
+        return None
+    message = f"the training has ended and is not judged: {skew.waits(training.unknown)}"
+    state = TrainingState(training, now, training.status)
+    status = state.running(reasons.UNKNOWN_FIELD, message).status
+    return Decision(status, events=_event(training.status.state, status))
+
+
+def _image(
+    status: PolicyTrainingStatus, attempts: tuple[Attempt, ...], observed: Observed
+) -> str | None:
+    """Return the image that has trained; one that never ran binds nobody."""
+    if status.trainer_image is not None or not any(a.running_since for a in attempts):
+        return status.trainer_image
+    return observed.trainer_image
 
 
 def _goes_on(status: PolicyTrainingStatus, spent: Spending) -> bool:
@@ -251,8 +279,11 @@ def _follow(
     if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
         state = state.running(reasons.REFUSED, observed.refusal.message)
         look_again = _sooner(look_again, state.now + _ASK_AGAIN)
+    elif not active.complete and state.training.unknown is not None:
+        # Its pods wait for the ConfigMap: one without the field would let them train without it.
+        state = state.running(reasons.UNKNOWN_FIELD, skew.waits(state.training.unknown))
     elif not active.complete and (ready := _all_ready(observed)) is not None:
-        actions = (CompleteAttempt(active.index, ready),)
+        actions = (CompleteAttempt(active.index, ready, observed.trainer_image),)
     return Decision(state.status, actions=actions, next_check_at=_sooner(due, look_again))
 
 
@@ -263,6 +294,9 @@ def _start(
     deadline: datetime | None,
     run_seconds: float | None,
 ) -> Decision:
+    if state.training.unknown is not None:
+        waiting = state.running(reasons.UNKNOWN_FIELD, skew.waits(state.training.unknown))
+        return Decision(waiting.status, next_check_at=deadline)
     ready = _all_ready(observed)
     if ready is None:
         return _wait(state, observed, deadline)
@@ -290,7 +324,7 @@ def _start(
     job = f"{state.training.meta.name}-{index}"
     return Decision(
         status,
-        actions=(StartAttempt(index, ready, left, paid),),
+        actions=(StartAttempt(index, ready, left, paid, status.trainer_image),),
         next_check_at=state.now,
         events=(Event("Normal", reasons.ATTEMPT_STARTED, f"Job {job} is made{after}"),),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from policy_api import reasons
+from policy_api import reasons, skew
 from policy_api.contract.run import BaseArtifact
 from policy_api.contract.uris import local_path
 from policy_api.keys import COND_ACCEPTED, COND_SUCCEEDED
@@ -76,7 +76,7 @@ def _of_version(cache: Cache, training: Training, role: str, name: str) -> Depen
     version = cache.get("PolicyVersion", training.meta.namespace, name)
     if version is None:
         return Waiting(f"waits for PolicyVersion {name}, which does not exist")
-    status = PolicyVersionStatus.model_validate(version.get("status") or {})
+    status = skew.read(PolicyVersionStatus, version.get("status") or {})
     accepted = get_condition(status.conditions, COND_ACCEPTED)
     if accepted is None:
         return Waiting(f"waits for PolicyVersion {name}, which is not judged yet")
@@ -87,7 +87,7 @@ def _of_version(cache: Cache, training: Training, role: str, name: str) -> Depen
 
 def ready(version: Obj) -> Ready:
     """Return what a pod needs to open a PolicyVersion's artifact."""
-    spec = PolicyVersionSpec.model_validate(version["spec"])
+    spec = skew.read(PolicyVersionSpec, version["spec"])
     secret = spec.artifact.secret_ref
     return Ready(
         artifact=BaseArtifact(

@@ -12,7 +12,7 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies
-from policy_operator.training.outcome import pod_active, view
+from policy_operator.training.outcome import CONTAINER, pod_active, view
 from policy_operator.training.types import AttemptView, Observed, Training
 
 
@@ -80,6 +80,12 @@ def _complete(cache: Cache, training: Training, job: str) -> bool:
     return all(child is not None and owned(child, training.meta.uid) for child in children)
 
 
+def image(job: Obj) -> str | None:
+    """Return the image of a Job's trainer."""
+    containers = job["spec"]["template"]["spec"]["containers"]
+    return next((str(c["image"]) for c in containers if c["name"] == CONTAINER), None)
+
+
 async def observe(ctx: Context, training: Training) -> tuple[Observed, int | None]:
     """Return what is, and the version number that the training has reserved already."""
     meta, cache = training.meta, ctx.cache
@@ -103,5 +109,6 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         dependencies=dependencies.find(cache, training, decided_versions(jobs)),
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
+        trainer_image=image(jobs[-1]) if jobs else None,
     )
     return observed, reserved_version(jobs)

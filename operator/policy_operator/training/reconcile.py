@@ -11,7 +11,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import assert_never
 
-from policy_api import reasons
+from policy_api import reasons, skew
 from policy_api.keys import COND_ACCEPTED
 from policy_api.rules.conditions import set_condition
 from policy_api.rules.criteria import summary
@@ -67,7 +67,6 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
 
     Raises:
         ApiError, OSError, TimeoutError: a call failed; to be tried again.
-        ValueError: the object does not fit this operator's shapes.
     """
     refusal: Refusal | None = None
     for _ in range(_ROUNDS):
@@ -100,7 +99,7 @@ async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision)
                 "PolicyTraining",
                 training.meta.namespace,
                 training.meta.name,
-                status.to_wire(),
+                skew.carried(obj.get("status"), status),
                 uid=training.meta.uid,
             )
         except NotFound:
@@ -127,15 +126,16 @@ async def _act(
 ) -> None:
     meta = training.meta
     match action:
-        case StartAttempt(index, needed, seconds, run_seconds):
+        case StartAttempt(index, needed, seconds, run_seconds, image):
             plan = replace(
                 _plan(ctx, training, index, needed, reserved),
                 seconds=seconds,
                 run_seconds=run_seconds,
+                image=image,
             )
             await _create_own(ctx, training, build.job(training, plan, ctx.settings))
-        case CompleteAttempt(index, needed):
-            plan = _plan(ctx, training, index, needed, reserved)
+        case CompleteAttempt(index, needed, image):
+            plan = replace(_plan(ctx, training, index, needed, reserved), image=image)
             await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
         case StopJob(job):
             await _stop(ctx, meta.namespace, job)
@@ -216,7 +216,7 @@ async def _record(
             raise Changed(f"PolicyVersion {name} is taken") from None
         version = found
     met = all(v.met for v in record.verdicts)
-    old = PolicyVersionStatus.model_validate(version.get("status") or {})
+    old = skew.read(PolicyVersionStatus, version.get("status") or {})
     conditions = set_condition(
         old.conditions,
         COND_ACCEPTED,
@@ -227,6 +227,7 @@ async def _record(
         generation=version["metadata"].get("generation"),
     )
     new = old.model_copy(update={"conditions": list(conditions)})
+    written = skew.carried(version.get("status"), new)
     await ctx.kube.patch_status(
-        "PolicyVersion", namespace, name, new.to_wire(), uid=version["metadata"]["uid"]
+        "PolicyVersion", namespace, name, written, uid=version["metadata"]["uid"]
     )

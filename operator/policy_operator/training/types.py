@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from policy_api import skew
 from policy_api.base import Metric, ObjectMeta
 from policy_api.contract.report import TrainingReport
 from policy_api.contract.run import BaseArtifact
@@ -22,18 +23,18 @@ class Training:
     meta: ObjectMeta
     spec: PolicyTrainingSpec
     status: PolicyTrainingStatus
+    unknown: str | None = None
+    """What a newer CRD let the spec say and this operator does not know: what it means is unknown
+    too, so nothing new is started or judged by it."""
 
     @staticmethod
     def parse(obj: Mapping[str, Any]) -> "Training":
-        """Read the object.
-
-        Raises:
-            ValueError: it does not fit this operator's shapes (a newer CRD is installed).
-        """
+        """Read the object, whichever versions of the CRD and the operator made it."""
         return Training(
             meta=ObjectMeta.model_validate(obj["metadata"]),
-            spec=PolicyTrainingSpec.model_validate(obj["spec"]),
-            status=PolicyTrainingStatus.model_validate(obj.get("status") or {}),
+            spec=skew.read(PolicyTrainingSpec, obj["spec"]),
+            status=skew.read(PolicyTrainingStatus, obj.get("status") or {}),
+            unknown=skew.unknown(PolicyTrainingSpec, obj["spec"], "spec"),
         )
 
 
@@ -121,6 +122,8 @@ class Observed:
     version: VersionRecord | None = None
     progress: ReportedProgress | None = None
     refusal: Refusal | None = None
+    trainer_image: str | None = None
+    """Image of its newest Job."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class StartAttempt:
     """Time left to it: the Job controller ends it also while the operator is away."""
     run_seconds: int | None = None
     """How long the budget lets its pods run: so does the kubelet."""
+    image: str | None = None
+    """Image that earlier attempts ran; None: it is to be resolved."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,8 @@ class CompleteAttempt:
 
     index: int
     dependencies: Dependencies
+    image: str | None = None
+    """Image of its Job."""
 
 
 @dataclass(frozen=True)

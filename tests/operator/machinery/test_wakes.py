@@ -57,3 +57,11 @@ def test_a_changed_or_deleted_reference_is_forgotten():
     relations.learn("PolicyTraining", moved, deleted=True)
     other = Key("PolicyTraining", "ml", "other")
     assert relations.concerned("PolicyTraining", obj("other")) == {other}
+
+
+def test_a_newer_field_beside_references_wakes_nobody_and_stops_nothing():
+    relations = Relations()
+    reward = {"training": {"name": "sft"}}
+    newer = obj("grpo", referenceModels={"reward": reward, "share": True, "order": ["reward"]})
+    relations.learn("PolicyTraining", newer, deleted=False)
+    assert relations.concerned("PolicyTraining", obj("sft")) == {SFT, GRPO}
