@@ -48,6 +48,7 @@ from policy_operator.rollout import webhook
 from policy_operator.rollout.reconcile import reconcile as reconcile_deployment
 from policy_operator.server import PublicServer, private_app
 from policy_operator.settings import Settings, from_env
+from policy_operator.training import trust
 from policy_operator.training.reconcile import reconcile as reconcile_training
 
 log = logging.getLogger(__name__)
@@ -216,7 +217,10 @@ class Operator:
         await ctx.authority.ensure(ctx.kube, utcnow())
         self._token = await webhook_token(ctx.kube, settings.namespace)
         if self._election.leading.is_set():
+            ca = ctx.authority.ca
             await ctx.authority.publish(ctx.kube, settings.ca_namespaces)
+            if await trust.refresh(ctx, ca):
+                ctx.authority.told(ca)
 
     async def _housekeeping(self) -> None:
         """Renew certificates, publish the CA, hear of a new webhook token."""

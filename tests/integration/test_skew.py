@@ -1,5 +1,6 @@
 """The operator with the CRDs of another version, on an API server, which prunes and defaults."""
 
+import base64
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from integration.kubelet import Kubelet
 from integration.objects import completed, failed, training
 from integration.operator_process import OperatorProcess
 from policy_api.contract.report import Outcome
+from policy_operator.access.tls import SECRET
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("node")
@@ -90,9 +92,17 @@ def test_with_the_crd_of_the_last_landed_version_all_goes_on(
         now = api.get("PolicyTraining", namespace, "forge")["metadata"]["resourceVersion"]
         assert now == version
 
-        # An upgrade in the middle of it.
+        # An upgrade in the middle of it, with another CA: what runs is told.
         first.stop()
+        api.delete("Secret", home, SECRET)
         second = start_operator(home, POLICYOPS_TRAINER_IMAGE="trainer.example/t:2", **env)
+
+        def told() -> bool:
+            data = api.get("Secret", home, SECRET)["data"]["ca.crt"]
+            has: str = api.get("ConfigMap", namespace, "forge-0")["data"]["ca.crt"]
+            return has == base64.b64decode(data).decode()
+
+        until("the attempt has the new CA", lambda: api.find("Secret", home, SECRET) and told())
         kubelet.end("forge-0", 70, failed(Outcome.TRAINER_FAILED, "nan"))
         assert image_of(api, namespace, "forge-1") == "trainer.example/t:1"
         kubelet.run("forge-1")

@@ -82,6 +82,17 @@ class Saver(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         self._checkpoints.complete(state.global_step)
 
 
+class Posts(KubeflowCallback):  # type: ignore[misc]  # transformers has no types
+    """Posts progress as transformers does, and trusts what is in the CA file at that time.
+
+    transformers reads the file once; the operator's CA may change while a run lasts.
+    """
+
+    def _get_ssl_context(self) -> Any:
+        self._ssl_context_initialized = False
+        return super()._get_ssl_context()
+
+
 class Narrator(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Says how far the run is: what a person looks for first."""
 
@@ -125,6 +136,8 @@ def fit(
     resumed_from = int(newest.name.split("-")[1]) if newest else None
     if processes.any_of_all(process, stop.made):
         raise PreemptedError(resumed_from or 0, None, resumed_from)
+    if trainer.pop_callback(KubeflowCallback) is not None:
+        trainer.add_callback(Posts())
     # At the end of training, also of one that is stopped, it would report 100 %.
     saver.on_stop = partial(trainer.remove_callback, KubeflowCallback)
     trainer.add_callback(saver)

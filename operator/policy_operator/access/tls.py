@@ -1,13 +1,14 @@
 """Our own certificate authority and serving certificate, kept in one Secret.
 
-Trainers get the CA with their run's ConfigMap, Alertmanager from a ConfigMap in its namespace.
+Trainers get the CA with their run's ConfigMap, Alertmanager from a ConfigMap in its namespace. A
+new CA is made known to all of them first, beside the old one, and signs only when they have it.
 """
 
 import base64
 import ipaddress
 import ssl
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,11 +25,25 @@ from policy_operator.machinery.kube import AlreadyExists, Conflict, Kube
 SECRET = "policy-operator-tls"  # noqa: S105 - a name
 CA_CONFIG_MAP = "policy-operator-ca"
 _CA_KEY_FILE = "ca.key"
+_NEXT_FILE, _NEXT_KEY_FILE, _NEXT_TOLD_FILE = "next-ca.crt", "next-ca.key", "next-ca.told"
 _CA_LIFE = timedelta(days=3650)
-_CA_RENEW = timedelta(days=365)  # before its end; trainings are shorter than this
+# Before its end. An operator of a former version changes it at once, 365 days before its end.
+_CA_RENEW = timedelta(days=400)
+# A kubelet takes up to two minutes to bring a changed ConfigMap into a pod that runs.
+_CA_OVERLAP = timedelta(hours=1)
 _CERT_LIFE = timedelta(days=90)
 _CERT_RENEW = timedelta(days=30)
 _SKEW = timedelta(minutes=5)  # clocks of nodes differ
+
+
+@dataclass(frozen=True)
+class NextCA:
+    """The CA that will sign: clients trust it already, or are about to."""
+
+    cert: str
+    key: str
+    told: datetime | None = None
+    """Since when all clients have had it, or their ConfigMaps."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +51,11 @@ class Bundle:
     """PEM texts: certificates that clients trust, the CA's key, the serving pair."""
 
     ca: str
+    """The CA that signs comes first."""
     ca_key: str
     cert: str
     key: str
+    next: NextCA | None = None
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:
@@ -127,25 +144,72 @@ def new_cert(ca: str, ca_key: str, hosts: tuple[str, ...], now: datetime) -> tup
     return _pem(cert), _pem_key(key)
 
 
-def renew(old: Bundle | None, hosts: tuple[str, ...], now: datetime) -> Bundle:
+def renew(
+    old: Bundle | None, hosts: tuple[str, ...], now: datetime, *, told: bool = False
+) -> Bundle:
     """Return the bundle as it should be now; the same object when nothing is due.
 
-    A new CA is put before the old one, which stays trusted until it expires.
+    A CA is replaced in steps, each of which is one write of the Secret: its successor is added to
+    what clients trust; once all of them have been told, a while passes; then the successor signs.
+    The old one stays trusted until it expires.
+
+    Args:
+        old: What the Secret has; None: nothing yet.
+        hosts: What the certificate must be for.
+        now: The time.
+        told: Whether all clients have been given `old.ca`.
     """
     if old is None:
         ca, ca_key = new_ca(now)
         return Bundle(ca, ca_key, *new_cert(ca, ca_key, hosts, now))
-    trusted = x509.load_pem_x509_certificates(old.ca.encode())
-    ca, ca_key = old.ca, old.ca_key
-    if trusted[0].not_valid_after_utc - now < _CA_RENEW:
-        fresh, ca_key = new_ca(now)
-        ca = fresh + "".join(_pem(c) for c in trusted if c.not_valid_after_utc > now)
-    cert = x509.load_pem_x509_certificate(old.cert.encode())
+    bundle = _announced(old, now, told=told)
+    if bundle.next is not None and _may_sign(bundle, bundle.next, now):
+        bundle = _succeeded(bundle, bundle.next, hosts, now)
+    elif _due(bundle.cert, hosts, now):
+        cert, key = new_cert(bundle.ca, bundle.ca_key, hosts, now)
+        bundle = replace(bundle, cert=cert, key=key)
+    return old if bundle == old else bundle
+
+
+def _announced(bundle: Bundle, now: datetime, *, told: bool) -> Bundle:
+    """Make the next CA known when the end of this one comes near; note when all know it."""
+    if bundle.next is None and _left(bundle, now) < _CA_RENEW:
+        cert, key = new_ca(now)
+        return replace(bundle, ca=bundle.ca + cert, next=NextCA(cert, key))
+    if bundle.next is not None and bundle.next.told is None and told:
+        at = now.replace(microsecond=0)
+        return replace(bundle, next=replace(bundle.next, told=at))
+    return bundle
+
+
+def _left(bundle: Bundle, now: datetime) -> timedelta:
+    """Return how long the CA that signs is valid."""
+    return x509.load_pem_x509_certificate(bundle.ca.encode()).not_valid_after_utc - now
+
+
+def _may_sign(bundle: Bundle, successor: NextCA, now: datetime) -> bool:
+    """Whether the next CA's time has come: all know it, or this one's end is too near to wait."""
+    known = successor.told is not None and now - successor.told >= _CA_OVERLAP
+    return known or _left(bundle, now) < _CERT_RENEW
+
+
+def _succeeded(bundle: Bundle, successor: NextCA, hosts: tuple[str, ...], now: datetime) -> Bundle:
+    first = x509.load_pem_x509_certificate(successor.cert.encode())
+    others = (
+        _pem(c)
+        for c in x509.load_pem_x509_certificates(bundle.ca.encode())
+        if c.not_valid_after_utc > now and c != first
+    )
+    cert, key = new_cert(successor.cert, successor.key, hosts, now)
+    return Bundle(_pem(first) + "".join(others), successor.key, cert, key)
+
+
+def _due(pem: str, hosts: tuple[str, ...], now: datetime) -> bool:
+    """Whether the serving certificate ends soon, or is not for all of the names."""
+    cert = x509.load_pem_x509_certificate(pem.encode())
     names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    due = cert.not_valid_after_utc - now < _CERT_RENEW
-    if ca == old.ca and not due and set(names) >= {_alternative(h) for h in hosts}:
-        return old
-    return Bundle(ca, ca_key, *new_cert(ca, ca_key, hosts, now))
+    ends = cert.not_valid_after_utc - now < _CERT_RENEW
+    return ends or not set(names) >= {_alternative(h) for h in hosts}
 
 
 def to_secret(bundle: Bundle, namespace: str) -> Obj:
@@ -156,6 +220,10 @@ def to_secret(bundle: Bundle, namespace: str) -> Obj:
         CA_FILE: bundle.ca,
         _CA_KEY_FILE: bundle.ca_key,
     }
+    if bundle.next is not None:
+        files |= {_NEXT_FILE: bundle.next.cert, _NEXT_KEY_FILE: bundle.next.key}
+        if bundle.next.told is not None:
+            files[_NEXT_TOLD_FILE] = bundle.next.told.isoformat()
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -170,12 +238,21 @@ def to_secret(bundle: Bundle, namespace: str) -> Obj:
 
 
 def from_secret(secret: Obj) -> Bundle | None:
-    """Return the bundle in a Secret; None when a part is missing."""
-    data = secret.get("data") or {}
-    names = (CA_FILE, _CA_KEY_FILE, "tls.crt", "tls.key")
-    if any(n not in data for n in names):
+    """Return the bundle in a Secret; None when a part is missing.
+
+    A former version of the operator knows nothing of the next CA: when it writes the Secret, the
+    CA's key is gone and its certificate stays trusted. Then another one is announced.
+    """
+    encoded = secret.get("data") or {}
+    if any(n not in encoded for n in (CA_FILE, _CA_KEY_FILE, "tls.crt", "tls.key")):
         return None
-    return Bundle(*(base64.b64decode(data[n]).decode() for n in names))
+    data = {name: base64.b64decode(text).decode() for name, text in encoded.items()}
+    successor = None
+    if _NEXT_FILE in data and _NEXT_KEY_FILE in data:
+        told = data.get(_NEXT_TOLD_FILE)
+        at = datetime.fromisoformat(told) if told else None
+        successor = NextCA(data[_NEXT_FILE], data[_NEXT_KEY_FILE], at)
+    return Bundle(data[CA_FILE], data[_CA_KEY_FILE], data["tls.crt"], data["tls.key"], successor)
 
 
 def ca_config_map(bundle: Bundle, namespace: str) -> Obj:
@@ -199,6 +276,7 @@ class Authority:
         self._namespace = namespace
         self._hosts = hosts
         self._bundle: Bundle | None = None
+        self._told = ""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
 
@@ -226,7 +304,8 @@ class Authority:
         for _ in range(5):
             secret = await kube.get("Secret", self._namespace, SECRET)
             old = from_secret(secret) if secret else None
-            new = renew(old, self._hosts, now)
+            told = old is not None and old.ca == self._told
+            new = renew(old, self._hosts, now, told=told)
             if new is not old:
                 manifest = to_secret(new, self._namespace)
                 try:
@@ -253,6 +332,10 @@ class Authority:
             key.write_text(bundle.key)
             self.context.load_cert_chain(cert, key)
         self._bundle = bundle
+
+    def told(self, ca: str) -> None:
+        """Hear that all clients have been given these certificates."""
+        self._told = ca
 
     async def publish(self, kube: Kube, namespaces: tuple[str, ...]) -> None:
         """Write the CA's ConfigMap into these namespaces."""

@@ -1,7 +1,12 @@
 """Our CA and certificate: they verify, they are renewed in time, they are kept otherwise."""
 
 import asyncio
+import contextlib
+import dataclasses
+import socket
 import ssl
+import tempfile
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -53,13 +58,139 @@ def test_another_name_needs_another_certificate():
     assert renewed.ca == bundle.ca
 
 
-def test_a_new_ca_leaves_the_old_one_trusted_until_it_expires():
+def connects(bundle: tls.Bundle, trusted: str) -> bool:
+    """Whether a client that trusts these certificates takes the bundle's serving certificate."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as pair:
+        pair.write(bundle.cert + bundle.key)
+        pair.flush()
+        server.load_cert_chain(pair.name)
+    client = ssl.create_default_context(cadata=trusted)
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+
+    def answer(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            server.wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=answer, args=(listener,))
+        serving.start()
+        try:
+            with socket.create_connection(listener.getsockname()) as connection:
+                client.wrap_socket(connection, server_hostname="localhost").close()
+        except ssl.SSLCertVerificationError:
+            return False
+        else:
+            return True
+        finally:
+            serving.join()
+
+
+OLD_LEFT = timedelta(days=399)  # of the CA that is to be replaced
+HOUR = timedelta(hours=1)
+
+
+def aged() -> tls.Bundle:
+    """Return a bundle whose CA ends in 399 days; certificates are judged by the real clock."""
+    made = tls.renew(None, HOSTS, NOW - timedelta(days=3650) + OLD_LEFT)
+    return tls.renew(made, HOSTS, NOW - timedelta(days=2))
+
+
+def announced(old: tls.Bundle) -> tls.Bundle:
+    """Return the bundle with its next CA, which was announced six hours ago."""
+    return tls.renew(old, HOSTS, NOW - 6 * HOUR)
+
+
+def test_a_new_ca_is_trusted_before_it_signs():
+    old = aged()
+    made = announced(old)
+    assert made.ca.count("BEGIN CERTIFICATE") == 2
+    assert made.next is not None
+    assert made.ca.endswith(made.next.cert)
+    assert (made.ca_key, made.cert) == (old.ca_key, old.cert)
+    for told, at in ((False, NOW - 5 * HOUR), (False, NOW), (True, NOW - 5 * HOUR)):
+        step = tls.renew(made, HOSTS, at, told=told)
+        assert (step.ca, step.cert) == (made.ca, made.cert), "until all know it"
+    assert made.ca.startswith(old.ca)
+
+
+def test_every_client_connects_throughout_a_rotation():
+    old = aged()
+    made = announced(old)
+    told = tls.renew(made, HOSTS, NOW - 4 * HOUR, told=True)
+    waits = tls.renew(told, HOSTS, NOW - 3 * HOUR - timedelta(minutes=1), told=True)
+    assert waits is told
+    done = tls.renew(told, HOSTS, NOW - 3 * HOUR, told=False)
+    assert done.next is None
+    assert done.ca_key == told.next.key
+    assert tls.renew(done, HOSTS, NOW) is done
+    # One that was started before, and was given what changed while it ran; one that came after.
+    for bundle in (old, made, told, done):
+        assert connects(bundle, made.ca)
+        assert connects(bundle, done.ca)
+    assert connects(told, old.ca)
+    assert not connects(done, old.ca), "which is why it must be told"
+    assert not connects(done, tls.renew(None, HOSTS, NOW).ca)
+
+
+def test_the_old_ca_is_forgotten_when_it_has_expired():
     bundle = tls.renew(None, HOSTS, NOW)
-    renewed = tls.renew(bundle, HOSTS, NOW + timedelta(days=3400))
-    assert renewed.ca.endswith(bundle.ca)
-    assert renewed.ca.count("BEGIN CERTIFICATE") == 2
-    much_later = tls.renew(renewed, HOSTS, NOW + timedelta(days=6700))
-    assert bundle.ca not in much_later.ca
+    later = NOW + timedelta(days=3500)
+    second = tls.renew(tls.renew(bundle, HOSTS, later), HOSTS, later + 2 * HOUR, told=True)
+    second = tls.renew(second, HOSTS, later + 4 * HOUR)
+    assert (second.next, bundle.ca in second.ca) == (None, True)
+    later += timedelta(days=3500)
+    third = tls.renew(tls.renew(second, HOSTS, later), HOSTS, later, told=True)
+    third = tls.renew(third, HOSTS, later + 2 * HOUR)
+    assert third.next is None
+    assert bundle.ca not in third.ca
+    assert third.ca.count("BEGIN CERTIFICATE") == 2
+
+
+def test_a_ca_that_ends_is_replaced_even_when_somebody_can_not_be_told():
+    bundle = tls.renew(None, HOSTS, NOW)
+    made = tls.renew(bundle, HOSTS, NOW + timedelta(days=3300))
+    waits = tls.renew(made, HOSTS, NOW + timedelta(days=3600))
+    assert waits.next == made.next
+    done = tls.renew(waits, HOSTS, NOW + timedelta(days=3625))
+    assert done.next is None
+    assert not_after(done.cert) > NOW + timedelta(days=3700)
+
+
+def test_the_next_ca_survives_its_secret():
+    made = announced(aged())
+    told = tls.renew(made, HOSTS, NOW, told=True)
+    for bundle in (made, told):
+        assert tls.from_secret(tls.to_secret(bundle, "system")) == bundle
+
+
+def serials(ca: str) -> set[int]:
+    return {c.serial_number for c in x509.load_pem_x509_certificates(ca.encode())}
+
+
+FORMER = ("ca.crt", "ca.key", "tls.crt", "tls.key")
+
+
+def test_an_operator_of_a_former_version_can_write_the_secret_in_between():
+    """It knows four keys, takes the first certificate for the one that signs, drops the rest."""
+    made = announced(aged())
+    secret = tls.to_secret(made, "system")
+    issuer = x509.load_pem_x509_certificates(made.ca.encode())[0]
+    x509.load_pem_x509_certificate(made.cert.encode()).verify_directly_issued_by(issuer)
+    assert issuer.not_valid_after_utc - NOW > timedelta(days=365), "it would replace it at once"
+    cert, key = tls.new_cert(made.ca, made.ca_key, HOSTS, NOW - 5 * HOUR)
+    kept = {name: secret["data"][name] for name in FORMER}
+    written = tls.from_secret({"data": kept})
+    assert written is not None
+    written = dataclasses.replace(written, cert=cert, key=key)
+    assert written.next is None
+    again = tls.renew(written, HOSTS, NOW - 4 * HOUR)
+    told = tls.renew(again, HOSTS, NOW - 3 * HOUR, told=True)
+    done = tls.renew(told, HOSTS, NOW - 1 * HOUR)
+    assert done.next is None
+    for bundle in (made, written, again, told, done):
+        assert connects(bundle, again.ca)
+    assert connects(again, made.ca)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
@@ -135,3 +266,22 @@ async def test_a_renewal_is_taken_over_by_the_other_replica():
 def test_the_ca_is_asked_for_only_after_it_was_loaded():
     with pytest.raises(RuntimeError, match="not been loaded"):
         _ = tls.Authority("system", HOSTS).ca
+
+
+async def test_the_next_ca_signs_only_after_all_clients_were_told():
+    secrets = Secrets()
+    authority = tls.Authority("system", HOSTS)
+    secrets.stored = {**tls.to_secret(aged(), "system"), "metadata": {"resourceVersion": "1"}}
+    await authority.ensure(secrets, NOW - 6 * HOUR)
+    announced_ca = authority.ca
+    await authority.ensure(secrets, NOW - 4 * HOUR)
+    assert authority.bundle.next is not None
+    assert authority.bundle.next.told is None
+    authority.told(announced_ca)
+    await authority.ensure(secrets, NOW - 3 * HOUR)
+    # Another replica takes over from what the Secret says.
+    other = tls.Authority("system", HOSTS)
+    await other.ensure(secrets, NOW - 2 * HOUR)
+    assert other.bundle.next is None
+    assert serials(announced_ca) == serials(other.ca)
+    assert connects(other.bundle, announced_ca)
