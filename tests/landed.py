@@ -79,6 +79,8 @@ def _breaks(old: Schema, new: Schema, roots: tuple[Schema, Schema], at: str) -> 
     for key, child in have.items():
         if key in had:
             yield from _breaks(had[key], child, roots, f"{at}.{key}")
+        elif not had:
+            continue  # anything could be in it
         # pydantic says `null` of what is absent when it is unset, a CRD says nothing at all.
         elif child.get("default", None if "$defs" not in roots[1] else ...) is not None:
             yield f"{at}.{key} is new and not absent when it is unset"

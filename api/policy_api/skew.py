@@ -11,7 +11,6 @@ from functools import cache
 from typing import Annotated, Any, TypeVar, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
 from policy_api import __version__
 from policy_api.base import ApiModel
@@ -62,22 +61,53 @@ def read(model: type[Model], wire: Wire) -> Model:
         return _fit(model, wire)
 
 
+def examine(model: type[Model], wire: Wire, place: str) -> tuple[Model, str | None]:
+    """Read an object, and name the first thing in it that this version does not know.
+
+    Args:
+        model: The shape as this version knows it.
+        wire: What the API server has.
+        place: What to call its root, e.g. `spec`.
+
+    Returns:
+        What `read` returns, and the path of a field, with its value where the field is known; None
+        when everything is.
+    """
+    strange = unknown_field(model, wire, place)
+    try:
+        return model.model_validate(wire, extra="ignore"), strange
+    except ValidationError as error:
+        return _fit(model, wire), strange or _misfit(error, place)
+
+
+def _misfit(error: ValidationError, place: str) -> str:
+    fault = error.errors(include_url=False)[0]
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in fault["loc"])
+    said = fault["input"]
+    return f"{place}{where}" + (f" {said!r}" if isinstance(said, str | int | float) else "")
+
+
 def _fit(model: type[Model], wire: Wire) -> Model:
     values = {}
     for name, field in model.model_fields.items():
         if field.alias in wire:
-            values[name] = _fit_field(field, wire[str(field.alias)])
+            values[name] = _fit_field(model, name, wire[str(field.alias)])
         elif field.is_required():
             values[name] = None
     return cast(Model, model.model_construct(**values))
 
 
-def _fit_field(field: FieldInfo, value: Any) -> Any:
+@cache
+def _reader(model: type[ApiModel], name: str) -> TypeAdapter[Any]:
+    field = model.model_fields[name]
+    shape: Any = field.annotation
+    return TypeAdapter(Annotated[shape, *field.metadata] if field.metadata else shape)
+
+
+def _fit_field(model: type[ApiModel], name: str, value: Any) -> Any:
+    field = model.model_fields[name]
     try:
-        shape: Any = field.annotation
-        if field.metadata:
-            shape = Annotated[shape, *field.metadata]
-        return TypeAdapter(shape).validate_python(value, extra="ignore")
+        return _reader(model, name).validate_python(value, extra="ignore")
     except ValidationError:
         inner = _model(field.annotation)
     if inner is not None and isinstance(value, Mapping):
@@ -87,30 +117,8 @@ def _fit_field(field: FieldInfo, value: Any) -> Any:
     return value if field.is_required() else field.get_default(call_default_factory=True)
 
 
-def unknown(model: type[ApiModel], wire: Wire, place: str) -> str | None:
-    """Name the first thing that this version does not know; None when it knows everything.
-
-    Args:
-        model: The shape as this version knows it.
-        wire: What was read.
-        place: What to call its root, e.g. `spec`.
-    """
-    field = unknown_field(model, wire, place)
-    if field is not None:
-        return field
-    try:
-        model.model_validate(wire, extra="ignore")
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in fault["loc"])
-        said = fault["input"]
-        shown = f" {said!r}" if isinstance(said, str | int | float) else ""
-        return f"{place}{where}{shown}"
-    return None
-
-
 def waits(found: str) -> str:
-    """Say what to do about something that `unknown` has found in a spec."""
+    """Say what to do about something that `examine` has found in a spec."""
     return (
         f"{found} is unknown to this operator (version {__version__}): upgrade the operator, or "
         "remove it"

@@ -83,8 +83,9 @@ def test_an_older_operators_run_is_read_by_our_trainer(name):
 @RUNS
 def test_an_older_manifest_is_read_by_our_operator(name):
     spec = landed.load(name)["spec"]
-    assert skew.unknown(PolicyTrainingSpec, spec, "spec") is None
-    assert skew.read(PolicyTrainingSpec, spec).to_wire() == spec
+    read, unknown = skew.examine(PolicyTrainingSpec, spec, "spec")
+    assert unknown is None
+    assert read.to_wire() == spec
 
 
 def test_our_report_is_read_by_an_older_operator():

@@ -55,8 +55,9 @@ def changed(**parts: Any) -> dict[str, Any]:
     ],
 )
 def test_what_a_newer_spec_has_is_named_and_the_rest_is_read(spec: Any, path: str | None):
-    assert skew.unknown(PolicyTrainingSpec, spec, "spec") == path
-    read = skew.read(PolicyTrainingSpec, spec)
+    read, unknown = skew.examine(PolicyTrainingSpec, spec, "spec")
+    assert unknown == path
+    assert read == skew.read(PolicyTrainingSpec, spec)
     assert read.policy == "forge"
     assert str(read.recipe) == spec["recipe"]
     assert (read.suspend, read.active_deadline_seconds) == (True, 60)
@@ -81,8 +82,8 @@ def test_a_new_preset_of_an_alert_leaves_the_others():
             {"name": "Slow", "preset": "Latency", "max": 2},
         ],
     }
-    assert skew.unknown(PolicyDeploymentSpec, spec, "spec") == "spec.alerts[0].preset 'Saturation'"
-    read = skew.read(PolicyDeploymentSpec, spec)
+    read, unknown = skew.examine(PolicyDeploymentSpec, spec, "spec")
+    assert unknown == "spec.alerts[0].preset 'Saturation'"
     assert [(a.name, a.preset) for a in read.alerts] == [("Full", None), ("Slow", "Latency")]
 
 

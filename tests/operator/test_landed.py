@@ -31,7 +31,7 @@ def taken_over(name: str) -> Cluster:
     fixture = landed.load(name)
     meta = training().meta.model_dump(mode="json", by_alias=True)
     obj = {"metadata": meta, "spec": fixture["spec"], "status": fixture["status"]}
-    assert skew.unknown(PolicyTrainingStatus, fixture["status"], "status") is None
+    assert skew.examine(PolicyTrainingStatus, fixture["status"], "status")[1] is None
     return Cluster(
         Training.parse(json.loads(json.dumps(obj))),
         now=datetime.fromisoformat(fixture["now"]),
@@ -66,8 +66,8 @@ def rollout(name: str) -> World:
     for obj in fixture["objects"]:
         world._put(copy.deepcopy(obj))
     spec, status = (world.obj("PolicyDeployment", NAME)[part] for part in ("spec", "status"))
-    assert skew.unknown(PolicyDeploymentSpec, spec, "spec") is None
-    assert skew.unknown(PolicyDeploymentStatus, status, "status") is None
+    assert skew.examine(PolicyDeploymentSpec, spec, "spec")[1] is None
+    assert skew.examine(PolicyDeploymentStatus, status, "status")[1] is None
     return world
 
 

@@ -47,11 +47,12 @@ class PolicyDeployment:
     @classmethod
     def parse(cls, obj: Obj) -> "PolicyDeployment":
         """Read the object, whichever versions of the CRD and the operator made it."""
+        spec, unknown = skew.examine(PolicyDeploymentSpec, obj["spec"], "spec")
         return cls(
             meta=ObjectMeta.model_validate(obj["metadata"]),
-            spec=skew.read(PolicyDeploymentSpec, obj["spec"]),
+            spec=spec,
             status=skew.read(PolicyDeploymentStatus, obj.get("status") or {}),
-            unknown=skew.unknown(PolicyDeploymentSpec, obj["spec"], "spec"),
+            unknown=unknown,
         )
 
 

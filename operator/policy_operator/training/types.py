@@ -30,11 +30,12 @@ class Training:
     @staticmethod
     def parse(obj: Mapping[str, Any]) -> "Training":
         """Read the object, whichever versions of the CRD and the operator made it."""
+        spec, unknown = skew.examine(PolicyTrainingSpec, obj["spec"], "spec")
         return Training(
             meta=ObjectMeta.model_validate(obj["metadata"]),
-            spec=skew.read(PolicyTrainingSpec, obj["spec"]),
+            spec=spec,
             status=skew.read(PolicyTrainingStatus, obj.get("status") or {}),
-            unknown=skew.unknown(PolicyTrainingSpec, obj["spec"], "spec"),
+            unknown=unknown,
         )
 
 
