@@ -18,6 +18,18 @@ from policy_api.base import ApiModel
 Model = TypeVar("Model", bound=ApiModel)
 Wire = Mapping[str, Any]
 _LIST_KEYS = "x-kubernetes-list-map-keys"
+# Faults of a value whose meaning is known: its version of the CRD has another limit than ours.
+_BOUNDS = {
+    "greater_than",
+    "greater_than_equal",
+    "less_than",
+    "less_than_equal",
+    "string_pattern_mismatch",
+    "string_too_long",
+    "string_too_short",
+    "too_long",
+    "too_short",
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +64,8 @@ def _known(model: type[ApiModel]) -> dict[str, _Known]:
 def read(model: type[Model], wire: Wire) -> Model:
     """Read an object of the API server, whatever version of the CRD or the operator made it.
 
-    Fields that this version does not know are left out. A value that it does not know (a new word
-    of an enum, a wider bound) is as if it were unset; where it must be set it is kept as it is.
+    Fields that this version does not know are left out. A word that it does not know is as if the
+    field were unset; where it must be set it is kept as it is, as is what exceeds our limits.
     """
     try:
         return model.model_validate(wire, extra="ignore")
@@ -61,13 +73,16 @@ def read(model: type[Model], wire: Wire) -> Model:
         return _fit(model, wire)
 
 
-def examine(model: type[Model], wire: Wire, place: str) -> tuple[Model, str | None]:
+def examine(
+    model: type[Model], wire: Wire, place: str, *, bounds: bool = True
+) -> tuple[Model, str | None]:
     """Read an object, and name the first thing in it that this version does not know.
 
     Args:
         model: The shape as this version knows it.
         wire: What the API server has.
         place: What to call its root, e.g. `spec`.
+        bounds: Whether a value beyond our limits counts as well.
 
     Returns:
         What `read` returns, and the path of a field, with its value where the field is known; None
@@ -77,11 +92,14 @@ def examine(model: type[Model], wire: Wire, place: str) -> tuple[Model, str | No
     try:
         return model.model_validate(wire, extra="ignore"), strange
     except ValidationError as error:
-        return _fit(model, wire), strange or _misfit(error, place)
+        return _fit(model, wire), strange or _misfit(error, place, bounds=bounds)
 
 
-def _misfit(error: ValidationError, place: str) -> str:
-    fault = error.errors(include_url=False)[0]
+def _misfit(error: ValidationError, place: str, *, bounds: bool) -> str | None:
+    faults = (f for f in error.errors(include_url=False) if bounds or f["type"] not in _BOUNDS)
+    fault = next(faults, None)
+    if fault is None:
+        return None
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in fault["loc"])
     said = fault["input"]
     return f"{place}{where}" + (f" {said!r}" if isinstance(said, str | int | float) else "")
@@ -108,8 +126,10 @@ def _fit_field(model: type[ApiModel], name: str, value: Any) -> Any:
     field = model.model_fields[name]
     try:
         return _reader(model, name).validate_python(value, extra="ignore")
-    except ValidationError:
+    except ValidationError as error:
         inner = _model(field.annotation)
+        if inner is None and _misfit(error, "", bounds=False) is None:
+            return value
     if inner is not None and isinstance(value, Mapping):
         return _fit(inner, value)
     if inner is not None and isinstance(value, list):

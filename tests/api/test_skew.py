@@ -67,6 +67,18 @@ def test_what_a_newer_spec_has_is_named_and_the_rest_is_read(spec: Any, path: st
     assert read.data[0].name == "train"
 
 
+def test_what_exceeds_our_limits_keeps_its_meaning():
+    spec = changed(maxRetries=1000, data=[{"name": "train", "uri": "gs://x/y"}] * 20, tag="-")
+    read, unknown = skew.examine(PolicyTrainingSpec, spec, "spec", bounds=False)
+    assert unknown is None
+    assert (read.max_retries, len(read.data), read.tag) == (1000, 20, "-")
+    assert read.data[0].uri == "gs://x/y"
+    worded = {**spec, "onUnmet": "Ask"}
+    read, unknown = skew.examine(PolicyTrainingSpec, worded, "spec", bounds=False)
+    assert unknown == "spec.onUnmet 'Ask'"
+    assert read.max_retries == 1000
+
+
 def test_what_a_person_types_is_still_refused():
     with pytest.raises(ValidationError, match="Extra inputs"):
         PolicyTrainingSpec.model_validate(changed(sft={"neftune": 5}))

@@ -29,12 +29,18 @@ class Training:
 
     @staticmethod
     def parse(obj: Mapping[str, Any]) -> "Training":
-        """Read the object, whichever versions of the CRD and the operator made it."""
-        spec, unknown = skew.examine(PolicyTrainingSpec, obj["spec"], "spec")
+        """Read the object, whichever versions of the CRD and the operator made it.
+
+        Limits that an upgrade has narrowed do not hold up a training that has started before.
+        """
+        status = skew.read(PolicyTrainingStatus, obj.get("status") or {})
+        spec, unknown = skew.examine(
+            PolicyTrainingSpec, obj["spec"], "spec", bounds=not status.attempts
+        )
         return Training(
             meta=ObjectMeta.model_validate(obj["metadata"]),
             spec=spec,
-            status=skew.read(PolicyTrainingStatus, obj.get("status") or {}),
+            status=status,
             unknown=unknown,
         )
 

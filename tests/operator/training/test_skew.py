@@ -31,9 +31,9 @@ def upgraded(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def parsed(**spec):
+def parsed(status=None, **spec):
     meta = {"name": "sft", "namespace": "ml", "uid": "t-uid", "generation": 1}
-    status = {"conditions": [], "crashes": 3, "state": "Training"}
+    status = status or {"conditions": [], "crashes": 3, "state": "Training"}
     return type(training()).parse({"metadata": meta, "spec": {**SPEC, **spec}, "status": status})
 
 
@@ -50,6 +50,14 @@ def test_an_object_of_a_newer_crd_is_read(spec, unknown):
     read = parsed(**spec)
     assert read.unknown == unknown
     assert (read.spec.policy, read.status.state) == ("forge", "Training")
+
+
+def test_a_limit_that_an_upgrade_narrowed_holds_up_only_what_has_not_started():
+    attempts = [{"index": 0, "job": "sft-0"}]
+    assert parsed(maxRetries=1000).unknown == "spec.maxRetries 1000"
+    running = parsed(status={"attempts": attempts}, maxRetries=1000)
+    assert (running.unknown, running.spec.max_retries) == (None, 1000)
+    assert parsed(status={"attempts": attempts}, sft={"neftune": 5}).unknown == UNKNOWN
 
 
 def test_a_training_that_has_not_started_waits_and_says_why():
