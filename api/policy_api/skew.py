@@ -6,6 +6,7 @@ here. Only policyctl, which checks what a person has typed, refuses what it does
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, cast, get_args
@@ -88,6 +89,8 @@ def examine(
         What `read` returns, and the path of a field, with its value where the field is known; None
         when everything is.
     """
+    with suppress(ValidationError):
+        return model.model_validate(wire), None  # as nearly always
     strange = unknown_field(model, wire, place)
     try:
         return model.model_validate(wire, extra="ignore"), strange
