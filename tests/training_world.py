@@ -20,6 +20,7 @@ from policy_operator.training.outcome import view
 from policy_operator.training.types import (
     CompleteAttempt,
     Decision,
+    DeleteChild,
     DeleteTraining,
     Observed,
     RecordVersion,
@@ -52,8 +53,19 @@ def training(status=None, **changes) -> Training:
     )
 
 
-def job(index=0, *, nodes=1, at=T0, suspend=False, conditions=(), limits=None, uid=None):
-    """Return an attempt's Job."""
+def job(
+    index=0,
+    *,
+    nodes=1,
+    at=T0,
+    suspend=False,
+    by="Suspended",
+    conditions=(),
+    limits=None,
+    uid=None,
+):
+    """Return an attempt's Job; `by` marks a suspension as ours, None as somebody else's."""
+    marks = {"policyops.dev/stopped-by": by} if suspend and by else {}
     return {
         "metadata": {
             "name": f"sft-{index}",
@@ -61,6 +73,7 @@ def job(index=0, *, nodes=1, at=T0, suspend=False, conditions=(), limits=None, u
             "uid": uid or f"job-{index}",
             "creationTimestamp": rfc3339(at),
             "labels": {"policyops.dev/attempt": str(index), "policyops.dev/version": "1"},
+            "annotations": marks,
         },
         "spec": {
             "completions": nodes,
@@ -214,8 +227,12 @@ class Cluster:
                     self.jobs_made.append(index)
             case CompleteAttempt(index):
                 self.complete.add(index)
-            case StopJob(name):
-                self.jobs[int(name.rsplit("-", 1)[1])]["spec"]["suspend"] = True
+            case StopJob(name, by):
+                stopped = self.jobs[int(name.rsplit("-", 1)[1])]
+                stopped["spec"]["suspend"] = True
+                stopped["metadata"]["annotations"]["policyops.dev/stopped-by"] = by
+            case DeleteChild("Job", name):
+                del self.jobs[int(name.rsplit("-", 1)[1])]
             case RecordVersion(r):
                 if self.version is None:
                     self.versions_made.append(r.artifact.version)
@@ -280,3 +297,30 @@ def started(**changes) -> Cluster:
     cluster.run(0)
     cluster.settle()
     return cluster
+
+
+def suspend(cluster: Cluster, value: bool) -> None:
+    """Let a person set `spec.suspend`."""
+    change(cluster, suspend=value)
+
+
+def change(cluster: Cluster, **fields) -> None:
+    """Let a person change fields of the spec, named as in Python."""
+    spec = cluster.training.spec.model_copy(update=fields)
+    cluster.training = replace(cluster.training, spec=spec)
+
+
+def hold(cluster: Cluster, index: int = 0) -> None:
+    """Let somebody else suspend a Job: its pods are gone at once."""
+    job = cluster.jobs[index]
+    job["spec"]["suspend"] = True
+    job["status"]["conditions"] = [condition("Suspended", "JobSuspended", cluster.now)]
+    cluster.pods[index] = []
+
+
+def release(cluster: Cluster, index: int = 0) -> None:
+    """Let them resume it: it makes new pods."""
+    job = cluster.jobs[index]
+    job["spec"]["suspend"] = False
+    job["status"] = {"conditions": [], "startTime": rfc3339(cluster.now)}
+    cluster.run(index)

@@ -29,7 +29,10 @@ ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied"  # checksum of the manifest as applied
 ANNOTATION_ROLLBACK: Final = f"{GROUP}/rollback"  # on the HTTPRoute: why its weights went back
 
-# Annotation on a training's Job: name of the PolicyVersion that it starts from.
+# Annotation on a training's Job that the operator has suspended: why. A Job that is suspended
+# without it was suspended by somebody else, e.g. Kueue.
+ANNOTATION_STOPPED_BY: Final = f"{GROUP}/stopped-by"
+# …and on every Job of a training: name of the PolicyVersion that it starts from.
 ANNOTATION_BASE: Final = f"{GROUP}/base-version"
 # …and of those that take part in it, by role: `reward=rm-v3,version:2=review-forge-v2`.
 ANNOTATION_REFERENCES: Final = f"{GROUP}/reference-versions"

@@ -11,6 +11,7 @@ UNSCHEDULABLE: Final = "Unschedulable"
 IMAGE_NOT_FOUND: Final = "ImageNotFound"
 CONTAINER_NOT_STARTED: Final = "ContainerNotStarted"
 REFUSED: Final = "Refused"  # the API server takes no Job now, e.g. a quota is used up
+JOB_SUSPENDED: Final = "JobSuspended"  # by somebody else, e.g. Kueue; it waits for its Job
 TRAINING: Final = "Training"
 RETRYING: Final = "Retrying"  # after a crash or a preemption, before the next attempt
 SUSPENDING: Final = "Suspending"

@@ -45,6 +45,7 @@ PATHS: dict[str, tuple[str, str]] = {
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
     "CustomResourceDefinition": ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
     "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
+    "Workload": ("apis/kueue.x-k8s.io/v1beta1", "workloads"),
     "Gateway": ("apis/gateway.networking.k8s.io/v1", "gateways"),
     "PrometheusRule": ("apis/monitoring.coreos.com/v1", "prometheusrules"),
     "PolicyTraining": ("apis/policyops.dev/v1alpha1", "policytrainings"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import binaries
+import yaml
 from controlplane import ControlPlane
 from integration.client import Api, Obj
 from integration.operator_process import REPO
@@ -27,8 +28,36 @@ def gateway_crds() -> Iterator[Path]:
         yield folder / f"gateway.networking.k8s.io_{plural}.yaml"
 
 
+def kueue_crd() -> Obj:
+    """The kind in which Kueue says why a Job waits, with any content: its controller is played."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1beta1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": anything},
+    }
+    names = {"plural": "workloads", "singular": "workload", "kind": "Workload"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "workloads.kueue.x-k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, of a test"},
+        },
+        "spec": {
+            "group": "kueue.x-k8s.io",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [version],
+        },
+    }
+
+
 def install(cluster: ControlPlane) -> None:
-    """Apply our CRDs and the Gateway API's, and wait until they are served."""
+    """Apply the CRDs: ours, the Gateway API's, Kueue's; and wait until they are served."""
+    crd = yaml.safe_dump(kueue_crd())
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=crd)
     for file in (*(REPO / "crds").glob("policy*.yaml"), *gateway_crds()):
         cluster.kubectl("apply", "--server-side", "-f", str(file))
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")

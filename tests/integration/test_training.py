@@ -271,6 +271,52 @@ def test_suspend_stops_after_a_checkpoint_and_resume_goes_on(
     status("Succeeded")
 
 
+def test_a_job_that_somebody_else_suspends_is_waited_for_and_goes_on(
+    api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
+) -> None:
+    api.create(training(namespace))
+    kubelet.run("forge-0")
+    status("Training")
+    uid = api.get("Job", namespace, "forge-0")["metadata"]["uid"]
+    api.create(workload(namespace, uid, "insufficient quota for cpu in flavor default"))
+    api.patch("Job", namespace, "forge-0", {"spec": {"suspend": True}})
+    waiting = status("JobSuspended")
+    until("its pods are gone", lambda: api.list("Pod", namespace) == [])
+    running = until("it waits", lambda: not_running(api.get("PolicyTraining", namespace, "forge")))
+    assert running["reason"] == "JobSuspended"
+    assert running["message"] == (
+        "Job forge-0 is suspended, not by this operator (Kueue: insufficient quota for cpu in "
+        "flavor default); the training goes on when the Job is resumed"
+    )
+    assert [a.get("endedAt") for a in waiting["attempts"]] == [None]
+    api.patch("Job", namespace, "forge-0", {"spec": {"suspend": False}})
+    kubelet.end("forge-0", 0, completed(1))
+    (attempt,) = status("Succeeded")["attempts"]
+    assert (attempt["job"], attempt["reason"]) == ("forge-0", "Completed")
+
+
+def workload(namespace: str, job_uid: str, message: str) -> Obj:
+    """Return what Kueue would write of a Job that it holds."""
+    reserved = {"type": "QuotaReserved", "status": "False", "reason": "Pending"}
+    return {
+        "apiVersion": "kueue.x-k8s.io/v1beta1",
+        "kind": "Workload",
+        "metadata": {
+            "name": "job-forge-0",
+            "namespace": namespace,
+            "labels": {"kueue.x-k8s.io/job-uid": job_uid},
+        },
+        "status": {"conditions": [{**reserved, "message": message}]},
+    }
+
+
+def not_running(made: Obj) -> Obj:
+    """Return the condition Running once it is False."""
+    found = condition(made, "Running")
+    assert found["status"] == "False", found
+    return found
+
+
 def test_a_training_that_is_born_suspended_makes_no_job(
     api: Api, namespace: str, status: Callable[..., Obj]
 ) -> None:

@@ -397,7 +397,15 @@ class Attempt(ApiModel):
     index: int = Field(ge=0, description="Index of the attempt, counted from 0.")
     job: str = Field(description="Name of the Job.")
     started_at: Time | None = Field(default=None, description="When its Job was created.")
-    running_since: Time | None = Field(default=None, description="When its first pod started.")
+    running_since: Time | None = Field(
+        default=None,
+        description="When its first pod started, after a suspension of its Job anew.",
+    )
+    earlier_run_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds that its pods ran before its Job was suspended and resumed.",
+    )
     ended_at: Time | None = Field(default=None, description="When it ended.")
     reason: str | None = Field(
         default=None,

@@ -71,6 +71,7 @@ RESOURCES: dict[str, Resource] = {
     "Gateway": Resource("gateway.networking.k8s.io", "v1", "gateways", cached=False),
     "HTTPRoute": Resource("gateway.networking.k8s.io", "v1", "httproutes"),
     "PrometheusRule": Resource("monitoring.coreos.com", "v1", "prometheusrules"),
+    "Workload": Resource("kueue.x-k8s.io", "v1beta1", "workloads", cached=False),
     "Lease": Resource("coordination.k8s.io", "v1", "leases"),
     "Event": Resource("events.k8s.io", "v1", "events", cached=False),
     "TokenReview": Resource(

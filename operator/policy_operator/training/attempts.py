@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.training import Attempt
 
-from policy_operator.training.types import AttemptView, End
+from policy_operator.training.types import GRACE_SECONDS, AttemptView, End
 
 KEPT_ATTEMPTS = 20
 COUNT_EVERY = timedelta(seconds=60)  # the status tells the seconds of a running attempt this often
@@ -47,31 +47,74 @@ def _attempt(view: AttemptView, old: Attempt | None, now: datetime) -> Attempt:
     if view.end is not None:
         return ended_attempt(view, view.end, old, now)
     attempt = old or Attempt(index=view.index, job=view.job, started_at=view.created_at)
-    since = attempt.running_since or view.running_since
-    attempt = attempt.model_copy(update={"running_since": since})
+    attempt = _run(attempt, view, now)
+    since = attempt.running_since
     seconds, told = lasted(attempt, now), attempt.run_seconds
     if told is not None and seconds - told < COUNT_EVERY.total_seconds():
         return attempt
     return attempt.model_copy(update={"run_seconds": seconds if since is not None else None})
 
 
+def _run(attempt: Attempt, view: AttemptView, now: datetime) -> Attempt:
+    """Note the start of the attempt's pods, and their end when its Job is suspended.
+
+    A Job that somebody suspends and resumes runs its pods several times.
+    """
+    since = attempt.running_since
+    if since is not None and view.suspended and not view.pods_active:
+        seconds = lasted(attempt, _stopped_at(view, now))
+        return attempt.model_copy(
+            update={
+                "running_since": None,
+                "earlier_run_seconds": seconds,
+                "run_seconds": seconds,
+            }
+        )
+    if since is not None and _resumed_unseen(view, since):
+        # Nobody saw when the run before ended: what was told of it is what is known.
+        told = {"earlier_run_seconds": attempt.run_seconds, "running_since": view.running_since}
+        return attempt.model_copy(update=told)
+    if since is None and not (view.suspended and not view.pods_active):
+        return attempt.model_copy(update={"running_since": view.running_since})
+    return attempt
+
+
+def _resumed_unseen(view: AttemptView, since: datetime) -> bool:
+    """Whether the pods are of a later run than the one that we know of.
+
+    Both must be later: some of the pods may be gone, and clocks of nodes differ.
+    """
+    started, resumed = view.running_since, view.job_started_at
+    return started is not None and resumed is not None and started > since and resumed > since
+
+
+def _stopped_at(view: AttemptView, now: datetime) -> datetime:
+    """Return when the pods of a suspended Job were gone, at the latest."""
+    if view.suspended_at is None:
+        return now
+    return min(now, view.suspended_at + timedelta(seconds=GRACE_SECONDS))
+
+
 def lasted(attempt: Attempt, until: datetime) -> int:
     """Return the seconds that the attempt's pods ran until then; 0 when none has started."""
+    before = attempt.earlier_run_seconds or 0
     if attempt.running_since is None:
-        return 0
-    return max(0, int((until - attempt.running_since).total_seconds()))
+        return before
+    return before + max(0, int((until - attempt.running_since).total_seconds()))
 
 
 def ended_attempt(view: AttemptView, end: End, old: Attempt | None, now: datetime) -> Attempt:
     """Return the status's line of an attempt that has ended."""
     report = end.report
-    at = end.at or now
-    since = old.running_since if old is not None else None
+    at = end.at or _stopped_at(view, now)
+    before = old or Attempt(index=view.index, job=view.job, started_at=view.created_at)
+    before = _run(before, view, now)
     attempt = Attempt(
         index=view.index,
         job=view.job,
-        started_at=old.started_at if old is not None else view.created_at,
-        running_since=since or view.running_since,
+        started_at=before.started_at,
+        running_since=before.running_since,
+        earlier_run_seconds=before.earlier_run_seconds,
         ended_at=at.replace(microsecond=0),
         reason=str(end.reason),
         message=end.message,

@@ -22,7 +22,6 @@ from policy_api.keys import (
     ANNOTATION_REFERENCES,
     EXIT_CONFIG_INVALID,
     EXIT_DATA_INVALID,
-    EXIT_PREEMPTED,
     FIELD_MANAGER,
     GROUP_VERSION,
     KIND_TRAINING,
@@ -49,11 +48,14 @@ from policy_operator.settings import Settings
 from policy_operator.training import storage
 from policy_operator.training.budget import spent_before
 from policy_operator.training.outcome import CONTAINER
-from policy_operator.training.types import Dependencies, RecordVersion, Training
+from policy_operator.training.types import (
+    GRACE_SECONDS,
+    Dependencies,
+    RecordVersion,
+    Training,
+)
 
 _USER = 65532  # "nonroot" of distroless images
-# Agree on a step, save, stop: seconds for small models; a large one writes its shards in a minute.
-_GRACE_SECONDS = 120
 _RENDEZVOUS_PORT = 29500
 _HTTPS = 443
 
@@ -233,7 +235,7 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Obj:
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -270,8 +272,11 @@ def pod_failure_policy() -> Obj:
     The ranks train together, so a single pod that is replaced could not join the others. The rules
     only make the Job say why: bad input, or a disruption that must not count as a failure; both
     are read by `outcome.failed`, which decides whether a new attempt follows.
+
+    There is no rule for the exit code of a preemption: it would also fail a Job that is suspended,
+    whose pods end so when they are told to stop, and a failed Job can't be resumed.
     """
-    codes = [EXIT_DATA_INVALID, EXIT_PREEMPTED, EXIT_CONFIG_INVALID]
+    codes = [EXIT_DATA_INVALID, EXIT_CONFIG_INVALID]
     return {
         "rules": [
             {

@@ -36,6 +36,7 @@ from policy_operator.training.types import (
     AttemptView,
     CompleteAttempt,
     Decision,
+    DeleteChild,
     DeleteTraining,
     End,
     Failed,
@@ -181,7 +182,7 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
             attempts = (*attempts[:-1], ended_attempt(active, over, attempts[-1], now))
             state = state.update(attempts=list(attempts[-KEPT_ATTEMPTS:]))
         end = state.ended(False, reasons.DEADLINE_EXCEEDED, message)
-        return Decision(end.status, actions=_stop(active))
+        return Decision(end.status, actions=_stop(active, reasons.DEADLINE_EXCEEDED))
 
     # 4. Its budget is used up, or a person wants it to pause.
     if spent.exceeded is not None or training.spec.suspend:
@@ -240,9 +241,17 @@ def parent_version(policy: str, base: str | None) -> int | None:
     return int(base[len(prefix) :])
 
 
-def _stop(active: AttemptView | None) -> tuple[Action, ...]:
-    """Return what stops the attempt that is under way, unless it is told so already."""
-    return () if active is None or active.stopping else (StopJob(active.job),)
+def _stop(active: AttemptView | None, why: str) -> tuple[Action, ...]:
+    """Return what stops the attempt that is under way, unless it is told so already.
+
+    Whoever resumes a Job that we have suspended (Kueue does, while its Workload is admitted) would
+    do so again and again.
+    """
+    if active is None or active.stopping:
+        return ()
+    if active.resumed:
+        return (DeleteChild("Job", active.job, active.uid),)
+    return (StopJob(active.job, why),)
 
 
 def _pause(
@@ -258,7 +267,8 @@ def _pause(
         if exceeded is not None:
             message = f"{exceeded}: {message}"
         state = state.running(reasons.SUSPENDING, message, really=active is not None)
-        return Decision(state.status, actions=_stop(active), next_check_at=deadline)
+        why = reasons.BUDGET_EXCEEDED if exceeded is not None else reasons.SUSPENDED
+        return Decision(state.status, actions=_stop(active, why), next_check_at=deadline)
     if exceeded is not None:
         message = f"{exceeded}; raise it, and the training goes on from its checkpoint"
         return Decision(state.ended(False, reasons.BUDGET_EXCEEDED, message).status)
@@ -271,7 +281,11 @@ def _follow(
     state: TrainingState, active: AttemptView, observed: Observed, due: datetime | None
 ) -> Decision:
     state, look_again = take_progress(state, observed)
-    if active.stopping:  # suspend was taken back before the pods had stopped
+    if active.suspended:
+        # Nobody tells us of a change of what holds it.
+        state = state.running(active.reason, active.message, really=active.running)
+        look_again = _sooner(look_again, state.now + _ASK_AGAIN)
+    elif active.stopping:  # suspend was taken back before the pods had stopped
         state = state.running(reasons.SUSPENDING, "it stops, then goes on", really=True)
     else:
         state = state.running(active.reason, active.message, really=active.running)
@@ -351,9 +365,9 @@ def _wait(state: TrainingState, observed: Observed, deadline: datetime | None) -
 
 def _after_the_end(training: Training, observed: Observed, now: datetime) -> Decision:
     """Keep the verdict; end what still runs; delete the object when its time has come."""
-    actions: list[Action] = [
-        StopJob(v.job) for v in observed.attempts if v.end is None and not v.stopping
-    ]
+    state = training.status.state or reasons.SUSPENDED
+    active = [v for v in observed.attempts if v.end is None]
+    actions: list[Action] = [action for v in active for action in _stop(v, state)]
     ttl, end = training.spec.ttl_seconds_after_finished, training.status.finished_at
     if ttl is None or end is None:
         return Decision(training.status, actions=tuple(actions))

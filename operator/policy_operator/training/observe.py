@@ -1,6 +1,7 @@
 """Read what a decision about a training looks at: from the cache, seldom from the API server."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from policy_api.keys import ANNOTATION_BASE, ANNOTATION_REFERENCES, LABEL_TRAINING
 from policy_api.rules.needs import BASE
@@ -12,7 +13,8 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies
-from policy_operator.training.outcome import CONTAINER, pod_active, view
+from policy_operator.training.outcome import CONTAINER, held, pod_active, view
+from policy_operator.training.queueing import why_suspended
 from policy_operator.training.types import AttemptView, Observed, Training
 
 
@@ -96,6 +98,10 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
     views: list[AttemptView] = [
         view(job, pods, complete=_complete(cache, training, job["metadata"]["name"]))
         for job in open_jobs
+    ]
+    views = [
+        replace(v, message=held(j, await why_suspended(ctx.kube, j))) if v.suspended else v
+        for j, v in zip(open_jobs, views, strict=True)
     ]
     active = {j["metadata"]["uid"] for j, v in zip(open_jobs, views, strict=True) if v.end is None}
     pods_left = any(pod_active(p) and not any(owned(p, u) for u in active) for p in pods)

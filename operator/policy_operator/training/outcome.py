@@ -13,6 +13,7 @@ from policy_api import reasons
 from policy_api.contract.report import Outcome, TrainingReport, decode
 from policy_api.keys import (
     ANNOTATION_BASE,
+    ANNOTATION_STOPPED_BY,
     EXIT_CONFIG_INVALID,
     EXIT_DATA_INVALID,
     EXIT_PREEMPTED,
@@ -241,6 +242,15 @@ def progress_of_start(job: Obj, pods: Mapping[int, Obj]) -> tuple[bool, str, str
     return False, reasons.STARTING, f"{len(up)} of {nodes} pods run"
 
 
+def held(job: Obj, why: str) -> str:
+    """Say that somebody else has suspended the Job, and why, if they say so."""
+    told = f" ({why})" if why else ""
+    return (
+        f"Job {job['metadata']['name']} is suspended, not by this operator{told}; "
+        "the training goes on when the Job is resumed"
+    )
+
+
 def newest_pods(job: Obj, pods: Iterable[Obj]) -> dict[int, Obj]:
     """Return the newest pod of each index among those that belong to this very Job."""
     uid = job["metadata"]["uid"]
@@ -261,27 +271,31 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
     """Return what decisions need to know of a Job and its pods."""
     meta = job["metadata"]
     mine = newest_pods(job, pods)
-    stopping = bool(job["spec"].get("suspend"))
+    suspended = bool(job["spec"].get("suspend"))
+    marked = ANNOTATION_STOPPED_BY in (meta.get("annotations") or {})
+    stopping = suspended and marked
+    suspension = condition(job, "Suspended") or {}
     ends = [e for pod in mine.values() if (e := pod_end(pod)) is not None]
+    pods_active = any(pod_active(p) for p in mine.values())
     finished = job_finished(job)
     end: End | None = None
     if finished is not None:
         at = parse_time(finished.get("lastTransitionTime"))
         end = completed(ends, at) if finished["type"] == "Complete" else failed(job, ends, at)
     # A suspended Job that the Job controller has seen and whose pods are all gone has ended.
-    elif (
-        stopping
-        and condition(job, "Suspended") is not None
-        and not any(pod_active(p) for p in mine.values())
-    ):
-        end = End(reasons.SUSPENDED, "stopped as asked; its checkpoint is kept", None)
+    elif stopping and suspension and not pods_active:
+        report = _first_report(ends)
+        end = End(reasons.SUSPENDED, "stopped as asked; its checkpoint is kept", None, report)
     if end is not None and stopping and end.reason == Outcome.PREEMPTED:
         end = End(reasons.SUSPENDED, "stopped as asked; its checkpoint is kept", end.at, end.report)
     running, reason, message = progress_of_start(job, mine)
+    if suspended and not marked:
+        running, reason, message = pods_active, reasons.JOB_SUSPENDED, held(job, "")
     starts = [t for p in mine.values() if (t := (p.get("status") or {}).get("startTime"))]
     return AttemptView(
         index=int(meta["labels"][LABEL_ATTEMPT]),
         job=meta["name"],
+        uid=meta["uid"],
         created_at=datetime.fromisoformat(meta["creationTimestamp"]),
         base_version=(meta.get("annotations") or {}).get(ANNOTATION_BASE),
         running_since=parse_time(min(starts, default=None)),
@@ -289,6 +303,11 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         reason=reason,
         message=message,
         stopping=stopping,
+        suspended=suspended and not marked,
+        suspended_at=parse_time(suspension.get("lastTransitionTime")),
+        resumed=marked and not suspended,
+        job_started_at=parse_time((job.get("status") or {}).get("startTime")),
+        pods_active=pods_active,
         complete=complete,
         end=end,
     )

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import assert_never
 
 from policy_api import reasons, skew
-from policy_api.keys import COND_ACCEPTED
+from policy_api.keys import ANNOTATION_STOPPED_BY, COND_ACCEPTED
 from policy_api.rules.conditions import set_condition
 from policy_api.rules.criteria import summary
 from policy_api.v1alpha1.training import PolicyTrainingStatus
@@ -31,6 +31,7 @@ from policy_operator.training.types import (
     Action,
     CompleteAttempt,
     Decision,
+    DeleteChild,
     DeleteTraining,
     Dependencies,
     RecordVersion,
@@ -137,8 +138,10 @@ async def _act(
         case CompleteAttempt(index, needed, image):
             plan = replace(_plan(ctx, training, index, needed, reserved), image=image)
             await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
-        case StopJob(job):
-            await _stop(ctx, meta.namespace, job)
+        case StopJob(job, by):
+            await _stop(ctx, meta.namespace, job, by)
+        case DeleteChild(kind, name, uid):
+            await ctx.kube.delete(kind, meta.namespace, name, uid=uid)
         case RecordVersion():
             await _record(ctx, training, action, status)
         case DeleteTraining():
@@ -193,9 +196,14 @@ async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) ->
             raise result
 
 
-async def _stop(ctx: Context, namespace: str, job: str) -> None:
+async def _stop(ctx: Context, namespace: str, job: str, by: str) -> None:
+    """Suspend a Job, and say in the same write that it was us."""
+    patch = {
+        "metadata": {"annotations": {ANNOTATION_STOPPED_BY: by}},
+        "spec": {"suspend": True},
+    }
     try:
-        await ctx.kube.merge_patch("Job", namespace, job, {"spec": {"suspend": True}})
+        await ctx.kube.merge_patch("Job", namespace, job, patch)
     except NotFound:
         raise Changed(f"Job {job} is gone") from None
 

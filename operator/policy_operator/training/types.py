@@ -45,6 +45,11 @@ class Training:
         )
 
 
+# How long a pod has that is told to stop, to agree on a step, save and end: seconds for a small
+# model; a large one writes its shards in a minute.
+GRACE_SECONDS = 120
+
+
 @dataclass(frozen=True)
 class End:
     """How an attempt ended."""
@@ -63,6 +68,8 @@ class AttemptView:
 
     index: int
     job: str
+    uid: str
+    """Of its Job."""
     created_at: datetime
     base_version: str | None
     """Name of the PolicyVersion it starts from, as was decided when it was made."""
@@ -74,7 +81,17 @@ class AttemptView:
     """Why they do not, or Training."""
     message: str = ""
     stopping: bool = False
-    """Its Job is suspended: the pods are told to stop."""
+    """We have suspended its Job: the pods are told to stop."""
+    suspended: bool = False
+    """Somebody else has suspended its Job: it waits, and goes on by itself."""
+    suspended_at: datetime | None = None
+    """When its Job was suspended, by whomever."""
+    resumed: bool = False
+    """Somebody else has resumed its Job, which we had suspended."""
+    job_started_at: datetime | None = None
+    """When its Job was started or, after a suspension, resumed."""
+    pods_active: bool = False
+    """A pod of it may still run something."""
     complete: bool = True
     """What its Job needs exists as well: the ConfigMap and, for several pods, the Service."""
     end: End | None = None
@@ -162,6 +179,17 @@ class StopJob:
     """Suspend the Job: its pods get SIGTERM, save a checkpoint and end."""
 
     job: str
+    by: str
+    """Why, as a reason; it marks the suspension as ours."""
+
+
+@dataclass(frozen=True)
+class DeleteChild:
+    """Delete a child; the pods of a Job get SIGTERM."""
+
+    kind: str
+    name: str
+    uid: str
 
 
 @dataclass(frozen=True)
@@ -179,7 +207,7 @@ class DeleteTraining:
     """Its time to live after the end is over."""
 
 
-Action = StartAttempt | CompleteAttempt | StopJob | RecordVersion | DeleteTraining
+Action = StartAttempt | CompleteAttempt | StopJob | DeleteChild | RecordVersion | DeleteTraining
 
 
 @dataclass(frozen=True)

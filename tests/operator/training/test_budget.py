@@ -40,7 +40,9 @@ def preempt(cluster, index, **fields):
 def stopped(cluster, index):
     """Let the Job controller say that a suspended Job's pods are gone."""
     cluster.pods[index] = []
-    cluster.jobs[index]["status"]["conditions"] = [condition("Suspended", "JobSuspended")]
+    cluster.jobs[index]["status"]["conditions"] = [
+        condition("Suspended", "JobSuspended", cluster.now)
+    ]
 
 
 def test_waiting_for_a_node_is_free():
@@ -118,7 +120,7 @@ def test_the_budget_stops_it_in_time_to_save_a_checkpoint():
     assert (decision.next_check_at - T0).total_seconds() == 950
     decision = cluster.later(49).settle()
     assert decision.actions == ()
-    assert cluster.later(1).step().actions == (StopJob("sft-0"),)
+    assert cluster.later(1).step().actions == (StopJob("sft-0", "BudgetExceeded"),)
     assert status_of(cluster) == (
         "Unknown",
         "Suspending",

@@ -71,7 +71,7 @@ def test_the_job_is_a_gang_that_ends_with_its_first_failure():
     assert spec["podReplacementPolicy"] == "Failed"
     rules = spec["podFailurePolicy"]["rules"]
     assert [r["action"] for r in rules] == ["FailJob", "FailJob"]
-    assert rules[0]["onExitCodes"]["values"] == [65, 75, 78]
+    assert rules[0]["onExitCodes"]["values"] == [65, 78]
     assert rules[1]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
 

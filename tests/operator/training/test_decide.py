@@ -18,7 +18,18 @@ from policy_operator.training.types import (
     StopJob,
     Waiting,
 )
-from training_world import T0, Cluster, done, ended, recorded, report, started, status_of, training
+from training_world import (
+    T0,
+    Cluster,
+    done,
+    ended,
+    recorded,
+    report,
+    started,
+    status_of,
+    suspend,
+    training,
+)
 
 
 def test_the_job_comes_first_then_what_it_needs_then_the_status():
@@ -213,15 +224,10 @@ def test_only_the_last_twenty_attempts_are_kept_and_counting_goes_on():
     assert [a.index for a in attempts] == list(range(6, 26))
 
 
-def suspend(cluster: Cluster, value: bool) -> None:
-    spec = cluster.training.spec.model_copy(update={"suspend": value})
-    cluster.training = replace(cluster.training, spec=spec)
-
-
 def test_suspend_stops_the_job_and_resume_makes_the_next_attempt():
     cluster = started()
     suspend(cluster, True)
-    assert cluster.step().actions == (StopJob("sft-0"),)
+    assert cluster.step().actions == (StopJob("sft-0", "Suspended"),)
     assert cluster.training.status.state == "Suspending"
     cluster.later(100).end(0, ended(code=75, deleted=True), failed=True)
     cluster.settle()
@@ -265,7 +271,7 @@ def test_the_deadline_counts_from_the_first_start_over_all_attempts():
     cluster.settle()
     cluster.later(100)
     decision = cluster.step()
-    assert decision.actions == (StopJob("sft-1"),)
+    assert decision.actions == (StopJob("sft-1", "DeadlineExceeded"),)
     assert status_of(cluster)[1] == "DeadlineExceeded"
     assert cluster.training.status.attempts[-1].reason == "DeadlineExceeded"
     assert "300 s" in status_of(cluster)[2]

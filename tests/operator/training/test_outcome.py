@@ -157,6 +157,12 @@ def test_a_suspended_job_has_not_ended_while_a_pod_saves():
     assert end_of(the_job, pod(phase="Running", deleted=True)) is None
 
 
+def test_a_job_that_somebody_else_has_suspended_has_not_ended():
+    theirs = job(suspend=True, by=None, conditions=[condition("Suspended", "JobSuspended")])
+    seen = view(theirs, [ended(code=75, deleted=True)], complete=True)
+    assert (seen.end, seen.reason, seen.stopping) == (None, "JobSuspended", False)
+
+
 def test_a_job_whose_suspension_the_controller_has_not_seen_has_not_ended():
     assert end_of(job(suspend=True)) is None
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from policy_operator.training.attempts import next_start
 from policy_operator.training.status import finished
 from policy_operator.training.types import RecordVersion
-from training_world import Cluster, done, ended, report, training
+from training_world import Cluster, done, ended, hold, release, report, training
 
 ENDS = {
     "ok": (0, done(1)),
@@ -20,12 +20,17 @@ ENDS = {
 }
 moves = st.lists(
     st.one_of(
-        st.sampled_from([*ENDS, "run", "delete job", "suspend", "resume"]),
+        st.sampled_from([*ENDS, "run", "delete job", "suspend", "resume", "hold", "release"]),
         st.tuples(st.just("later"), st.integers(1, 400)),
         st.tuples(st.just("die"), st.integers(0, 2)),
     ),
     max_size=25,
 )
+
+
+def held(job) -> bool:
+    """Whether somebody else has suspended a Job."""
+    return job["spec"]["suspend"] and not job["metadata"]["annotations"]
 
 
 def play(cluster: Cluster, move) -> None:
@@ -45,6 +50,10 @@ def play(cluster: Cluster, move) -> None:
         case "suspend" | "resume":
             spec = cluster.training.spec.model_copy(update={"suspend": move == "suspend"})
             cluster.training = replace(cluster.training, spec=spec)
+        case "hold" if open_job:
+            hold(cluster, newest)
+        case "release" if newest is not None and held(cluster.jobs[newest]):
+            release(cluster, newest)
         case _ if move in ENDS and open_job:
             code, message = ENDS[move]
             stopping = cluster.jobs[newest]["spec"]["suspend"] and code != 0
