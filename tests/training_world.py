@@ -15,15 +15,18 @@ from policy_api.rules.conditions import get_condition, set_condition
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, TrainingOrigin, VersionArtifact
 from policy_operator.registry.types import VersionRecord
+from policy_operator.training.attempts import is_open
 from policy_operator.training.decide import decide
 from policy_operator.training.outcome import view
 from policy_operator.training.types import (
+    Child,
     CompleteAttempt,
     Decision,
     DeleteChild,
     DeleteTraining,
     Observed,
     RecordVersion,
+    SetDeadline,
     StartAttempt,
     StopJob,
     Training,
@@ -189,14 +192,20 @@ class Cluster:
 
     def observe(self) -> Observed:
         """Return what `observe` would."""
-        known = {a.index for a in self.training.status.attempts if a.ended_at is not None}
+        status = self.training.status
         views = tuple(
             view(self.jobs[i], self.pods.get(i, []), complete=i in self.complete)
             for i in sorted(self.jobs)
-            if i not in known
+            if is_open(status, i)
         )
         return Observed(
             attempts=views,
+            children=tuple(
+                Child(i, "Job", f"sft-{i}", f"job-{i}", running=runs(self.jobs[i]))
+                for i in sorted(self.jobs)
+                if not is_open(status, i)
+            ),
+            reserved=7 if self.jobs else None,
             dependencies=self.dependencies,
             version=self.version,
             progress=self.progress,
@@ -218,12 +227,13 @@ class Cluster:
         self.events += decision.events
         return decision
 
-    def apply(self, action, decision: Decision) -> None:
+    def apply(self, action, decision: Decision) -> None:  # noqa: C901 - one case a write
         """Carry out one write."""
         match action:
-            case StartAttempt(index):
+            case StartAttempt(index, seconds=seconds):
                 if index not in self.jobs:
                     self.jobs[index] = job(index, at=self.now, nodes=self.nodes)
+                    self.jobs[index]["spec"]["activeDeadlineSeconds"] = seconds
                     self.jobs_made.append(index)
             case CompleteAttempt(index):
                 self.complete.add(index)
@@ -231,6 +241,8 @@ class Cluster:
                 stopped = self.jobs[int(name.rsplit("-", 1)[1])]
                 stopped["spec"]["suspend"] = True
                 stopped["metadata"]["annotations"]["policyops.dev/stopped-by"] = by
+            case SetDeadline(name, seconds):
+                self.jobs[int(name.rsplit("-", 1)[1])]["spec"]["activeDeadlineSeconds"] = seconds
             case DeleteChild("Job", name):
                 del self.jobs[int(name.rsplit("-", 1)[1])]
             case RecordVersion(r):
@@ -282,6 +294,12 @@ class Cluster:
         """Let time pass."""
         self.now += timedelta(seconds=seconds)
         return self
+
+
+def runs(job) -> bool:
+    """Whether a Job may still run something."""
+    ended = {c["type"] for c in job["status"]["conditions"]} & {"Complete", "Failed"}
+    return not job["spec"]["suspend"] and not ended
 
 
 def status_of(cluster: Cluster, kind: str = "Succeeded"):

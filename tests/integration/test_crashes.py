@@ -188,15 +188,25 @@ def a_training_with_a_retry(run: Run) -> None:
 
 
 def a_training_whose_budget_is_raised(run: Run) -> None:
-    """The budget stops the first attempt; with a larger one the second succeeds."""
+    """The budget stops the first attempt; with a larger one it goes on, and a person suspends it.
+
+    In the end the children of the first attempt are gone.
+    """
     run.api.create(training(run.namespace, budget={"usdPerCPUHour": 3600, "maxUSD": 2}))
     run.kubelet.run("forge-0")
     in_state(run, "BudgetExceeded")
     larger = {"spec": {"budget": {"maxUSD": 1000}}}
     run.api.patch("PolicyTraining", run.namespace, "forge", larger)
-    run.kubelet.run("forge-1")
-    run.kubelet.end("forge-1", 0, completed(1, eval_loss=1.5))
+    for index in (1, 2):
+        run.kubelet.run(f"forge-{index}")
+        run.api.patch("PolicyTraining", run.namespace, "forge", {"spec": {"suspend": True}})
+        in_state(run, "Suspended")
+        run.api.patch("PolicyTraining", run.namespace, "forge", {"spec": {"suspend": False}})
+    run.kubelet.run("forge-3")
+    run.kubelet.end("forge-3", 0, completed(1, eval_loss=1.5))
     in_state(run, "Succeeded")
+    run.api.gone("Job", run.namespace, "forge-0")
+    run.api.gone("ConfigMap", run.namespace, "forge-0")
 
 
 def a_rollout_and_its_rollback(run: Run) -> None:
@@ -244,14 +254,17 @@ def a_rollout_and_its_rollback(run: Run) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("story", [a_training_with_a_retry, a_training_whose_budget_is_raised])
+@pytest.mark.parametrize(
+    ("story", "attempts"),
+    [(a_training_with_a_retry, 2), (a_training_whose_budget_is_raised, 4)],
+)
 def test_a_training_survives_a_kill_after_every_write(
-    world: World, story: Story, record_property: Callable[[str, object], None]
+    world: World, story: Story, attempts: int, record_property: Callable[[str, object], None]
 ) -> None:
     writes = every_k(world, story)
     record_property("writes", len(writes))
     jobs = [w for w in writes if w.startswith("POST") and "/jobs/" in w]
-    assert len(jobs) == 2
+    assert len(jobs) == attempts
 
 
 @pytest.mark.timeout(600)

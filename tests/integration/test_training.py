@@ -325,15 +325,33 @@ def test_a_training_that_is_born_suspended_makes_no_job(
     assert jobs(api, namespace) == []
 
 
-def test_the_deadline_ends_it(
+def test_the_deadline_ends_it_and_it_goes_on_when_it_is_raised(
     api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
 ) -> None:
     api.create(training(namespace, activeDeadlineSeconds=2))
     kubelet.run("forge-0")
     ended = status("DeadlineExceeded")
     message = condition({"status": ended}, "Succeeded")["message"]
-    assert message == "not finished 2 s after its first start (activeDeadlineSeconds)"
+    assert message.startswith("not finished 2 s after its first start, suspensions not counted")
     until("its pods are stopped", lambda: api.list("Pod", namespace) == [])
+
+    longer = {"spec": {"activeDeadlineSeconds": 1000}}
+    api.patch("PolicyTraining", namespace, "forge", longer)
+    kubelet.run("forge-1")
+    status("Training")
+    left = api.get("Job", namespace, "forge-1")["spec"]["activeDeadlineSeconds"]
+    assert 900 < left <= 998
+    longer["spec"]["activeDeadlineSeconds"] = 2000
+    api.patch("PolicyTraining", namespace, "forge", longer)
+    until(
+        "the Job has the new deadline",
+        lambda: (
+            api.get("Job", namespace, "forge-1")["spec"]["activeDeadlineSeconds"]
+            == pytest.approx(left + 1000, abs=2)
+        ),
+    )
+    kubelet.end("forge-1", 0, completed(1))
+    status("Succeeded")
 
 
 def test_time_to_live_deletes_the_training_and_keeps_the_version(

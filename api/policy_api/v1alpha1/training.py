@@ -358,12 +358,20 @@ class PolicyTrainingSpec(RecipeBlocks):
         description="Stop the run at its next step, keep its checkpoint; unset it to go on.",
     )
     active_deadline_seconds: int | None = Field(
-        default=None, ge=1, description="Time from the first attempt's start until it is ended."
+        default=None,
+        ge=1,
+        description=(
+            "Seconds from the first attempt's start until it is ended, suspensions not counted; it "
+            "ends with DeadlineExceeded and goes on from its checkpoint when this is raised."
+        ),
     )
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,
-        description="Delete it this long after its end; the version stays.",
+        description=(
+            "Delete it this many seconds after its end; the version stays. An end that is taken "
+            "back when its budget or deadline is raised deletes nothing."
+        ),
     )
 
 
@@ -425,6 +433,13 @@ class Attempt(ApiModel):
     )
 
 
+class DependencyStatus(ApiModel):
+    """A version that the training took when it started."""
+
+    role: str = Field(description="`base`, `reward`, `judge`, `version:<N>`…")
+    version: str = Field(description="Name of the PolicyVersion.")
+
+
 class ArtifactStatus(ApiModel):
     """The artifact that the training wrote."""
 
@@ -467,7 +482,34 @@ class PolicyTrainingStatus(ApiModel):
         description="The last 20 attempts, oldest first.",
         json_schema_extra=list_map("index"),
     )
+    failed_attempts: int | None = Field(
+        default=None,
+        ge=0,
+        description="Attempts that crashed, also those not listed any more; maxRetries limits it.",
+    )
+    reserved_version: int | None = Field(
+        default=None,
+        ge=1,
+        description="First number that its trainer may claim for its version.",
+    )
+    dependencies: list[DependencyStatus] = Field(
+        default_factory=list,
+        description="The versions that its first attempt took; later attempts take the same.",
+        json_schema_extra=list_map("role"),
+    )
     started_at: Time | None = Field(default=None, description="When the first attempt started.")
+    suspended_since: Time | None = Field(
+        default=None,
+        description="Since when it is suspended, by `suspend` or by whoever suspends its Job.",
+    )
+    suspended_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "Seconds of suspensions that are over, and between the end by a limit and its raise; "
+            "activeDeadlineSeconds does not count them."
+        ),
+    )
     finished_at: Time | None = Field(default=None, description="When it succeeded or failed.")
     artifact: ArtifactStatus | None = Field(default=None, description="What the training wrote.")
     trainer_image: str | None = Field(

@@ -1,14 +1,15 @@
 """The row of a training's attempts: bring it up to date, count it, time the next one. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from policy_api.contract.report import Outcome
-from policy_api.v1alpha1.training import Attempt
+from policy_api.v1alpha1.training import Attempt, PolicyTrainingStatus
 
-from policy_operator.training.types import GRACE_SECONDS, AttemptView, End
+from policy_operator.training.types import GRACE_SECONDS, AttemptView, Child, End
 
-KEPT_ATTEMPTS = 20
+KEPT_ATTEMPTS = 20  # in the status
+KEPT_JOBS = 3  # of the newest attempts, with their pods: people read logs
 COUNT_EVERY = timedelta(seconds=60)  # the status tells the seconds of a running attempt this often
 # An attempt that ends sooner than this has hardly trained; the next ones wait longer and longer.
 _SHORT = timedelta(seconds=60)
@@ -121,6 +122,43 @@ def ended_attempt(view: AttemptView, end: End, old: Attempt | None, now: datetim
         resumed_from_step=report.resumed_from_step if report is not None else None,
     )
     return attempt.model_copy(update={"run_seconds": lasted(attempt, at)})
+
+
+def is_open(status: PolicyTrainingStatus, index: int) -> bool:
+    """Whether an attempt's end is still to be read from its Job.
+
+    It is not once the status tells it, nor when the attempt is so old that it is not listed.
+    """
+    known = {a.index: a for a in status.attempts}
+    if known and index < min(known):
+        return False
+    return index not in known or known[index].ended_at is None
+
+
+def outdated(status: PolicyTrainingStatus, children: Iterable[Child]) -> tuple[Child, ...]:
+    """Return what may be deleted, by a status that has been written.
+
+    Everything of an attempt that still counts is in such a status: how often attempts have
+    crashed, the number and the versions that the first Job carries. A Job that somebody resumes
+    after its attempt's end would run beside the next one.
+    """
+    if status.failed_attempts is None or not status.attempts:
+        return ()
+    oldest_kept = status.attempts[-1].index - KEPT_JOBS + 1
+    return tuple(
+        c for c in children if not is_open(status, c.index) and (c.index < oldest_kept or c.running)
+    )
+
+
+def failed_attempts(status: PolicyTrainingStatus, attempts: Sequence[Attempt]) -> int:
+    """Count all attempts that crashed, also those that the status does not list any more.
+
+    Args:
+        status: As it was written last.
+        attempts: Those that it lists, brought up to date, and newer ones.
+    """
+    forgotten = (status.failed_attempts or 0) - crashes(status.attempts)
+    return max(0, forgotten) + crashes(attempts)
 
 
 def crashes(attempts: Sequence[Attempt]) -> int:

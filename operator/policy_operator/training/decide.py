@@ -9,6 +9,7 @@ Read `decide` from top to bottom: the first case that applies wins.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,22 +19,37 @@ from policy_api.keys import COND_RUNNING, COND_SUCCEEDED, COND_SUSPENDED
 from policy_api.rules.conditions import get_condition
 from policy_api.rules.criteria import evaluate, summary
 from policy_api.rules.needs import BASE
-from policy_api.v1alpha1.training import ArtifactStatus, Attempt, OnUnmet, PolicyTrainingStatus
+from policy_api.v1alpha1.training import (
+    ArtifactStatus,
+    Attempt,
+    DependencyStatus,
+    OnUnmet,
+    PolicyTrainingStatus,
+)
 from policy_api.v1alpha1.version import version_name
 
 from policy_operator.machinery.events import Event, EventType
 from policy_operator.training.attempts import (
     KEPT_ATTEMPTS,
-    crashes,
     ended_attempt,
+    failed_attempts,
     merge_attempts,
     next_start,
+    outdated,
 )
 from policy_operator.training.budget import Spending, price, spending
-from policy_operator.training.status import TrainingState, finished, take_progress, take_report
+from policy_operator.training.deadline import Clock, clock, keep_deadline
+from policy_operator.training.status import (
+    TrainingState,
+    finished,
+    may_go_on,
+    take_progress,
+    take_report,
+)
 from policy_operator.training.types import (
     Action,
     AttemptView,
+    Child,
     CompleteAttempt,
     Decision,
     DeleteChild,
@@ -89,23 +105,38 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         return held
     attempts = merge_attempts(training.status.attempts, observed.attempts, now)
     spent = spending(training, attempts, now)
-    if finished(training.status) and not _goes_on(training.status, spent):
+    started_at = training.status.started_at or (attempts[0].started_at if attempts else None)
+    view = observed.attempts[-1] if observed.attempts else None
+    time = clock(training, started_at, view if view and view.end is None else None, now)
+    if finished(training.status) and not _goes_on(training, spent, now):
         return _after_the_end(training, observed, now)
 
     state = TrainingState(training, now, training.status).update(
         finished_at=None,
         observed_generation=training.meta.generation,
         attempts=list(attempts[-KEPT_ATTEMPTS:]),
-        started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
         trainer_image=_image(training.status, attempts, observed),
+        started_at=started_at,
+        suspended_since=time.suspended_since,
+        suspended_seconds=time.suspended_seconds or None,
     )
-    decision = _decide(state, attempts, observed, spent)
+    if attempts:
+        state = _remember(state, attempts, observed)
+    decision = _decide(state, attempts, observed, spent, time)
     status = decision.status
     if attempts:
         told = price(training.spec, spent.seconds, status.progress)
         status = status.model_copy(update={"cost": told})
     news = _event(training.status.state, status)
-    return replace(decision, status=status, events=(*decision.events, *news))
+    old = outdated(training.status, observed.children)
+    again = now if outdated(status, observed.children) != old else None
+    return replace(
+        decision,
+        status=status,
+        actions=(*decision.actions, *_clean(old)),
+        next_check_at=_sooner(decision.next_check_at, again),
+        events=(*decision.events, *news),
+    )
 
 
 def _held(training: Training, observed: Observed, now: datetime) -> Decision | None:
@@ -132,15 +163,41 @@ def _image(
     return observed.trainer_image
 
 
-def _goes_on(status: PolicyTrainingStatus, spent: Spending) -> bool:
-    """Whether a training that its budget has stopped may go on: the budget was raised."""
-    end = get_condition(status.conditions, COND_SUCCEEDED)
-    stopped = end is not None and end.reason == reasons.BUDGET_EXCEEDED
-    return stopped and spent.exceeded is None
+def _remember(
+    state: TrainingState, attempts: tuple[Attempt, ...], observed: Observed
+) -> TrainingState:
+    """Take into the status what else is known by Jobs alone, which are deleted in time."""
+    status = state.training.status
+    taken = [DependencyStatus(role=r, version=v) for r, v in observed.decided.items()]
+    return state.update(
+        failed_attempts=failed_attempts(status, attempts),
+        reserved_version=status.reserved_version or observed.reserved,
+        dependencies=status.dependencies or taken,
+    )
+
+
+def _clean(children: Iterable[Child]) -> tuple[DeleteChild, ...]:
+    return tuple(DeleteChild(c.kind, c.name, c.uid) for c in children)
+
+
+def _goes_on(training: Training, spent: Spending, now: datetime) -> bool:
+    """Whether a training that a limit has stopped may go on: the limit was raised."""
+    status = training.status
+    if not may_go_on(status):
+        return False
+    if status.state == reasons.BUDGET_EXCEEDED:
+        return spent.exceeded is None
+    # As if nobody suspended it: that its clock stands still has ended no limit.
+    wanted = replace(training, spec=training.spec.model_copy(update={"suspend": False}))
+    return not clock(wanted, status.started_at, None, now).over(now, None)
 
 
 def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one place to read it
-    state: TrainingState, attempts: tuple[Attempt, ...], observed: Observed, spent: Spending
+    state: TrainingState,
+    attempts: tuple[Attempt, ...],
+    observed: Observed,
+    spent: Spending,
+    time: Clock,
 ) -> Decision:
     training, now = state.training, state.now
     view = observed.attempts[-1] if observed.attempts else None
@@ -158,7 +215,6 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
         Outcome.CONFIG_INVALID,
         Outcome.DATA_INVALID,
         Outcome.OUT_OF_MEMORY,
-        reasons.DEADLINE_EXCEEDED,
     ):
         return Decision(state.ended(False, last.reason, last.message or "").status)
     if observed.refusal is not None and observed.refusal.final:
@@ -166,17 +222,20 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
             state.ended(False, str(Outcome.CONFIG_INVALID), observed.refusal.message).status
         )
     retries = training.spec.max_retries
-    if last is not None and last.reason == Outcome.TRAINER_FAILED and crashes(attempts) > retries:
+    failures = state.status.failed_attempts or 0
+    if last is not None and last.reason == Outcome.TRAINER_FAILED and failures > retries:
         message = f"{last.message} (attempt {last.index}; maxRetries {retries} are used up)"
         return Decision(state.ended(False, str(Outcome.TRAINER_FAILED), message).status)
 
     # 3. Its time is over.
     limit = training.spec.active_deadline_seconds
-    started = state.status.started_at
-    deadline = started + timedelta(seconds=limit) if limit is not None and started else None
+    deadline = time.due
     active = view if view is not None and view.end is None else None
-    if deadline is not None and now >= deadline:
-        message = f"not finished {limit} s after its first start (activeDeadlineSeconds)"
+    if time.over(now, last.reason if last is not None else None):
+        message = (
+            f"not finished {limit} s after its first start, suspensions not counted "
+            "(activeDeadlineSeconds); raise it, and the training goes on from its checkpoint"
+        )
         if active is not None:
             over = End(reasons.DEADLINE_EXCEEDED, message, now)
             attempts = (*attempts[:-1], ended_attempt(active, over, attempts[-1], now))
@@ -192,7 +251,7 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
 
     # 5. An attempt is under way.
     if active is not None:
-        return _follow(state, active, observed, _sooner(deadline, spent.look_again))
+        return _follow(state, active, observed, deadline, spent.look_again)
 
     # 6. The next attempt: when its base is there and the last one's pods are gone.
     return _start(state, attempts, observed, deadline, spent.left_seconds)
@@ -278,9 +337,14 @@ def _pause(
 
 
 def _follow(
-    state: TrainingState, active: AttemptView, observed: Observed, due: datetime | None
+    state: TrainingState,
+    active: AttemptView,
+    observed: Observed,
+    deadline: datetime | None,
+    money: datetime | None,
 ) -> Decision:
     state, look_again = take_progress(state, observed)
+    look_again = _sooner(look_again, money)
     if active.suspended:
         # Nobody tells us of a change of what holds it.
         state = state.running(active.reason, active.message, really=active.running)
@@ -298,7 +362,8 @@ def _follow(
         state = state.running(reasons.UNKNOWN_FIELD, skew.waits(state.training.unknown))
     elif not active.complete and (ready := _all_ready(observed)) is not None:
         actions = (CompleteAttempt(active.index, ready, observed.trainer_image),)
-    return Decision(state.status, actions=actions, next_check_at=_sooner(due, look_again))
+    actions = (*actions, *keep_deadline(active, deadline))
+    return Decision(state.status, actions=actions, next_check_at=_sooner(deadline, look_again))
 
 
 def _start(
@@ -368,8 +433,9 @@ def _after_the_end(training: Training, observed: Observed, now: datetime) -> Dec
     state = training.status.state or reasons.SUSPENDED
     active = [v for v in observed.attempts if v.end is None]
     actions: list[Action] = [action for v in active for action in _stop(v, state)]
+    actions += _clean(outdated(training.status, observed.children))
     ttl, end = training.spec.ttl_seconds_after_finished, training.status.finished_at
-    if ttl is None or end is None:
+    if ttl is None or end is None or may_go_on(training.status):
         return Decision(training.status, actions=tuple(actions))
     due = end + timedelta(seconds=ttl)
     if now >= due:

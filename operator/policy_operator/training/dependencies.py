@@ -11,6 +11,7 @@ from policy_api.rules.needs import BASE, needs
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus, version_name
 
 from policy_operator.machinery.cache import Cache, Obj
+from policy_operator.training.status import may_go_on
 from policy_operator.training.types import Dependency, Failed, Ready, Training, Waiting
 
 
@@ -57,8 +58,10 @@ def _of_training(cache: Cache, training: Training, role: str, name: str) -> Depe
     if verdict is None or verdict.status == "Unknown":
         state = theirs.status.state or "new"
         return Waiting(f"waits for PolicyTraining {name}, which is {state}")
-    if verdict.reason == reasons.BUDGET_EXCEEDED:
-        return Waiting(f"waits for PolicyTraining {name}, which has used up its budget")
+    if may_go_on(theirs.status):
+        over_budget = verdict.reason == reasons.BUDGET_EXCEEDED
+        end = "has used up its budget" if over_budget else "is over its deadline"
+        return Waiting(f"waits for PolicyTraining {name}, which {end}")
     if verdict.status == "False":
         said = f"{verdict.reason}: {verdict.message}"
         return Failed(f"PolicyTraining {name}, {_what(role)}, failed ({said})")

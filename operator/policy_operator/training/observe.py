@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from policy_api.keys import ANNOTATION_BASE, ANNOTATION_REFERENCES, LABEL_TRAINING
+from policy_api.keys import ANNOTATION_BASE, ANNOTATION_REFERENCES, LABEL_ATTEMPT, LABEL_TRAINING
 from policy_api.rules.needs import BASE
+from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import version_name
 
 from policy_operator.children import owned
@@ -13,9 +14,10 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies
-from policy_operator.training.outcome import CONTAINER, held, pod_active, view
+from policy_operator.training.attempts import KEPT_JOBS, is_open
+from policy_operator.training.outcome import CONTAINER, held, job_finished, pod_active, view
 from policy_operator.training.queueing import why_suspended
-from policy_operator.training.types import AttemptView, Observed, Training
+from policy_operator.training.types import AttemptView, Child, Observed, Training
 
 
 def annotation(obj: Obj, name: str) -> str | None:
@@ -48,16 +50,18 @@ async def _jobs(ctx: Context, training: Training) -> list[Obj]:
 
 
 def _index(job: Obj) -> int:
-    return int(job["metadata"]["name"].rsplit("-", 1)[1])
+    return int(job["metadata"]["labels"][LABEL_ATTEMPT])
 
 
-def reserved_version(jobs: Sequence[Obj]) -> int | None:
+def reserved_version(status: PolicyTrainingStatus, jobs: Sequence[Obj]) -> int | None:
     """Return the number that an earlier attempt of the training reserved."""
-    return next((n for job in jobs if (n := label_number(job))), None)
+    return status.reserved_version or next((n for job in jobs if (n := label_number(job))), None)
 
 
-def decided_versions(jobs: Sequence[Obj]) -> dict[str, str]:
+def decided_versions(status: PolicyTrainingStatus, jobs: Sequence[Obj]) -> dict[str, str]:
     """Return the PolicyVersions that the first attempt took, by role."""
+    if status.dependencies:
+        return {taken.role: taken.version for taken in status.dependencies}
     for job in jobs:
         base = annotation(job, ANNOTATION_BASE)
         others = annotation(job, ANNOTATION_REFERENCES) or ""
@@ -76,6 +80,34 @@ def version_record(cache: Cache, training: Training, number: int) -> VersionReco
     return VersionRecord.parse(version) if version is not None else None
 
 
+def _running(job: Obj) -> bool:
+    return not job["spec"].get("suspend") and job_finished(job) is None
+
+
+def _children(cache: Cache, training: Training, jobs: Sequence[Obj]) -> tuple[Child, ...]:
+    """Return what is left of attempts whose end the status knows."""
+    status, made = training.status, [("Job", job) for job in jobs]
+    if status.attempts and status.attempts[-1].index >= KEPT_JOBS:
+        uid = training.meta.uid
+        made += [
+            (kind, obj)
+            for kind in ("ConfigMap", "Service")
+            for obj in _mine(cache, kind, training)
+            if owned(obj, uid)
+        ]
+    found = (
+        Child(
+            index=_index(obj),
+            kind=kind,
+            name=obj["metadata"]["name"],
+            uid=obj["metadata"]["uid"],
+            running=kind == "Job" and _running(obj),
+        )
+        for kind, obj in made
+    )
+    return tuple(child for child in found if not is_open(status, child.index))
+
+
 def _complete(cache: Cache, training: Training, job: str) -> bool:
     kinds = ("ConfigMap", "Service") if training.spec.compute.nodes > 1 else ("ConfigMap",)
     children = (cache.get(kind, training.meta.namespace, job) for kind in kinds)
@@ -91,10 +123,11 @@ def image(job: Obj) -> str | None:
 async def observe(ctx: Context, training: Training) -> tuple[Observed, int | None]:
     """Return what is, and the version number that the training has reserved already."""
     meta, cache = training.meta, ctx.cache
-    ended = {a.index for a in training.status.attempts if a.ended_at is not None}
     jobs = await _jobs(ctx, training)
     pods = _mine(cache, "Pod", training)
-    open_jobs = [j for j in jobs if _index(j) not in ended]
+    open_jobs = [j for j in jobs if is_open(training.status, _index(j))]
+    reserved = reserved_version(training.status, jobs)
+    decided = decided_versions(training.status, jobs)
     views: list[AttemptView] = [
         view(job, pods, complete=_complete(cache, training, job["metadata"]["name"]))
         for job in open_jobs
@@ -112,9 +145,12 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
     observed = Observed(
         attempts=tuple(views),
         pods_left=pods_left,
-        dependencies=dependencies.find(cache, training, decided_versions(jobs)),
+        dependencies=dependencies.find(cache, training, decided),
+        children=_children(cache, training, jobs),
+        reserved=reserved,
+        decided=decided,
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
         trainer_image=image(jobs[-1]) if jobs else None,
     )
-    return observed, reserved_version(jobs)
+    return observed, reserved

@@ -307,6 +307,7 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         suspended_at=parse_time(suspension.get("lastTransitionTime")),
         resumed=marked and not suspended,
         job_started_at=parse_time((job.get("status") or {}).get("startTime")),
+        deadline_seconds=job["spec"].get("activeDeadlineSeconds"),
         pods_active=pods_active,
         complete=complete,
         end=end,

@@ -36,6 +36,7 @@ from policy_operator.training.types import (
     Dependencies,
     RecordVersion,
     Refusal,
+    SetDeadline,
     StartAttempt,
     StopJob,
     Training,
@@ -139,7 +140,11 @@ async def _act(
             plan = replace(_plan(ctx, training, index, needed, reserved), image=image)
             await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
         case StopJob(job, by):
-            await _stop(ctx, meta.namespace, job, by)
+            marked = {"annotations": {ANNOTATION_STOPPED_BY: by}}  # in the same write: it was us
+            patch = {"metadata": marked, "spec": {"suspend": True}}
+            await _patch_job(ctx, meta.namespace, job, patch)
+        case SetDeadline(job, left):
+            await _patch_job(ctx, meta.namespace, job, {"spec": {"activeDeadlineSeconds": left}})
         case DeleteChild(kind, name, uid):
             await ctx.kube.delete(kind, meta.namespace, name, uid=uid)
         case RecordVersion():
@@ -196,12 +201,7 @@ async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) ->
             raise result
 
 
-async def _stop(ctx: Context, namespace: str, job: str, by: str) -> None:
-    """Suspend a Job, and say in the same write that it was us."""
-    patch = {
-        "metadata": {"annotations": {ANNOTATION_STOPPED_BY: by}},
-        "spec": {"suspend": True},
-    }
+async def _patch_job(ctx: Context, namespace: str, job: str, patch: Obj) -> None:
     try:
         await ctx.kube.merge_patch("Job", namespace, job, patch)
     except NotFound:

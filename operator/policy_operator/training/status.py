@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from policy_api import reasons
 from policy_api.contract.report import Outcome, TrainingReport, finite
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED
 from policy_api.rules.conditions import Status, get_condition, set_condition
@@ -10,6 +11,8 @@ from policy_api.v1alpha1.training import PolicyTrainingStatus, Progress
 
 from policy_operator.training.types import Observed, Training
 
+# Ends that are taken back when what they are named after is raised.
+LIMITS = (reasons.BUDGET_EXCEEDED, reasons.DEADLINE_EXCEEDED)
 # The API server and its watchers are spared: a trainer may report as often as it likes.
 PROGRESS_EVERY = timedelta(seconds=5)
 
@@ -57,6 +60,12 @@ def finished(status: PolicyTrainingStatus) -> bool:
     """Whether the training has succeeded or failed for good."""
     found = get_condition(status.conditions, COND_SUCCEEDED)
     return found is not None and found.status != "Unknown"
+
+
+def may_go_on(status: PolicyTrainingStatus) -> bool:
+    """Whether the training has ended by a limit: once that is raised it goes on."""
+    found = get_condition(status.conditions, COND_SUCCEEDED)
+    return found is not None and found.status == "False" and found.reason in LIMITS
 
 
 def take_progress(

@@ -90,11 +90,25 @@ class AttemptView:
     """Somebody else has resumed its Job, which we had suspended."""
     job_started_at: datetime | None = None
     """When its Job was started or, after a suspension, resumed."""
+    deadline_seconds: int | None = None
+    """After which its Job ends by itself."""
     pods_active: bool = False
     """A pod of it may still run something."""
     complete: bool = True
     """What its Job needs exists as well: the ConfigMap and, for several pods, the Service."""
     end: End | None = None
+
+
+@dataclass(frozen=True)
+class Child:
+    """What was made for an attempt whose end is known: its Job, its ConfigMap, its Service."""
+
+    index: int
+    kind: str
+    name: str
+    uid: str
+    running: bool = False
+    """A Job that may still run something."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,12 @@ class Observed:
 
     attempts: tuple[AttemptView, ...] = ()
     """Attempts whose Job exists and whose end the status does not know yet."""
+    children: tuple[Child, ...] = ()
+    """What is left of attempts whose end the status knows."""
+    reserved: int | None = None
+    """The version's number that is reserved."""
+    decided: Mapping[str, str] = field(default_factory=dict)
+    """Names of the PolicyVersions that the first attempt took, by role."""
     pods_left: bool = False
     """Pods of an ended attempt still run: they may still write their checkpoint."""
     dependencies: Mapping[str, Dependency] = field(default_factory=dict)
@@ -184,6 +204,14 @@ class StopJob:
 
 
 @dataclass(frozen=True)
+class SetDeadline:
+    """Give a Job another deadline of its own, or none."""
+
+    job: str
+    seconds: int | None
+
+
+@dataclass(frozen=True)
 class DeleteChild:
     """Delete a child; the pods of a Job get SIGTERM."""
 
@@ -207,7 +235,15 @@ class DeleteTraining:
     """Its time to live after the end is over."""
 
 
-Action = StartAttempt | CompleteAttempt | StopJob | DeleteChild | RecordVersion | DeleteTraining
+Action = (
+    StartAttempt
+    | CompleteAttempt
+    | StopJob
+    | SetDeadline
+    | DeleteChild
+    | RecordVersion
+    | DeleteTraining
+)
 
 
 @dataclass(frozen=True)

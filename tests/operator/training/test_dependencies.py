@@ -89,6 +89,12 @@ SUCCEEDED = [condition("Succeeded", "True")]
         (
             REWARD,
             "reward",
+            [other("rm", [condition("Succeeded", "False", "DeadlineExceeded", "300 s")])],
+            Waiting("waits for PolicyTraining rm, which is over its deadline"),
+        ),
+        (
+            REWARD,
+            "reward",
             [other("rm", SUCCEEDED, version=2)],
             Failed(
                 "PolicyTraining rm, its reward model, succeeded, but its PolicyVersion forge-v2 "
