@@ -6,6 +6,7 @@ from typing import Final
 UNKNOWN_FIELD: Final = "UnknownField"  # the CRD is newer than the operator; also of a rollout
 WAITING_FOR_BASE: Final = "WaitingForBase"
 WAITING_FOR_REFERENCE: Final = "WaitingForReference"
+WAITING_FOR_DELETION: Final = "WaitingForDeletion"  # of what an older training of its name left
 STARTING: Final = "Starting"
 UNSCHEDULABLE: Final = "Unschedulable"
 IMAGE_NOT_FOUND: Final = "ImageNotFound"

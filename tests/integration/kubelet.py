@@ -208,7 +208,12 @@ class PlayedNode:
         self._stop.set()
 
     def hold(self, namespace: str, what: str) -> None:
-        """Do nothing about a version's pods (its number) or the route ("route") from now on."""
+        """Do nothing about something from now on.
+
+        Args:
+            namespace: Where it is.
+            what: A version's number: its pods; `route`; `trainers`: those that are told to end.
+        """
         self._held.add((namespace, what))
 
     def release(self, namespace: str, what: str) -> None:
@@ -218,7 +223,8 @@ class PlayedNode:
             for route in self.api.list("HTTPRoute", namespace):
                 self._route(route)
         else:
-            for pod in self.api.list("Pod", namespace, f"{LABEL_VERSION}={what}"):
+            label = LABEL_TRAINING if what == "trainers" else f"{LABEL_VERSION}={what}"
+            for pod in self.api.list("Pod", namespace, label):
                 self._pod(pod)
 
     def _follow(self, kind: str, handle: Callable[[Obj], None]) -> None:
@@ -247,6 +253,8 @@ class PlayedNode:
         meta = pod["metadata"]
         namespace, name, labels = meta["namespace"], meta["name"], meta.get("labels", {})
         if "deletionTimestamp" in meta:
+            if LABEL_TRAINING in labels and (namespace, "trainers") in self._held:
+                return
             if LABEL_TRAINING in labels and pod["status"].get("phase") == "Running":
                 # SIGTERM: the trainer saves a checkpoint and ends; this comes back as an event.
                 report = TrainingReport(outcome=Outcome.PREEMPTED, message="told to stop", step=50)

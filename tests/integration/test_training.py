@@ -378,6 +378,32 @@ def test_deletion_removes_everything_but_the_version(
     assert api.find("PolicyVersion", namespace, "forge-v1") is not None
 
 
+def test_a_training_that_is_made_again_waits_for_the_old_pods(
+    api: Api, namespace: str, kubelet: Kubelet, node: PlayedNode, status: Callable[..., Obj]
+) -> None:
+    old = api.create(training(namespace, compute={"nodes": 2}))
+    pods = kubelet.run("forge-0", 2)
+    status("Training")
+    node.hold(namespace, "trainers")  # they take their time to save
+    api.delete("PolicyTraining", namespace, "forge")
+    api.gone("PolicyTraining", namespace, "forge")
+    new = api.create(training(namespace, compute={"nodes": 2}))
+    waiting = status("WaitingForDeletion")
+    assert waiting.get("attempts", []) == []
+    until("the garbage collector has run", lambda: api.find("Job", namespace, "forge-0") is None)
+    message = condition({"status": status("WaitingForDeletion")}, "Running")["message"]
+    names = " ".join(pod["metadata"]["name"] for pod in pods)
+    assert message.split("pod ")[1].split(" on node played, of a deleted training")[0] in names
+    assert jobs(api, namespace) == []
+    node.release(namespace, "trainers")
+    kubelet.run("forge-0", 2)
+    status("Training")
+    for kind in ("Job", "ConfigMap", "Service"):
+        (owner,) = api.get(kind, namespace, "forge-0")["metadata"]["ownerReferences"]
+        assert owner["uid"] == new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert run_config(api, namespace, "forge-0").training.uid == new["metadata"]["uid"]
+
+
 def test_deletion_while_it_runs_leaves_nothing(
     api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj], node: PlayedNode
 ) -> None:

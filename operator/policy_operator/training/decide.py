@@ -390,6 +390,9 @@ def _start(
             return Decision(status, next_check_at=deadline)
         if at is not None and state.now < at:
             return Decision(status, next_check_at=_sooner(at, deadline))
+    if observed.leftover is not None:
+        waiting = state.running(reasons.WAITING_FOR_DELETION, observed.leftover)
+        return Decision(waiting.status, next_check_at=deadline)
     if observed.refusal is not None:
         waiting = state.running(reasons.REFUSED, observed.refusal.message)
         return Decision(waiting.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))

@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from policy_api.keys import ANNOTATION_BASE, ANNOTATION_REFERENCES, LABEL_ATTEMPT, LABEL_TRAINING
+from policy_api.keys import (
+    ANNOTATION_BASE,
+    ANNOTATION_REFERENCES,
+    KIND_TRAINING,
+    LABEL_ATTEMPT,
+    LABEL_TRAINING,
+)
 from policy_api.rules.needs import BASE
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import version_name
 
-from policy_operator.children import owned
+from policy_operator.children import controller, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.registry.numbers import label_number
@@ -120,6 +126,29 @@ def image(job: Obj) -> str | None:
     return next((str(c["image"]) for c in containers if c["name"] == CONTAINER), None)
 
 
+def _leftover(cache: Cache, training: Training, pods: Sequence[Obj]) -> str | None:
+    """Say what an older training of the same name has left, which was deleted.
+
+    Its pods may still save, and a new pod would mount its ConfigMap: they have the same names.
+    """
+    meta = training.meta
+    for pod in pods:
+        node = pod["spec"].get("nodeName")
+        where = f" on node {node}" if node else ""
+        return (
+            f"waits for the end of pod {pod['metadata']['name']}{where}, of a deleted training of "
+            "this name"
+        )
+    attempts = training.status.attempts
+    name = f"{meta.name}-{attempts[-1].index + 1 if attempts else 0}"
+    for kind in ("Job", "ConfigMap", "Service"):
+        obj = cache.get(kind, meta.namespace, name)
+        owner = controller(obj) if obj is not None else None
+        if owner is not None and owner["kind"] == KIND_TRAINING and owner["uid"] != meta.uid:
+            return f"waits until {kind} {name}, of a deleted training of this name, is gone"
+    return None
+
+
 async def observe(ctx: Context, training: Training) -> tuple[Observed, int | None]:
     """Return what is, and the version number that the training has reserved already."""
     meta, cache = training.meta, ctx.cache
@@ -137,14 +166,16 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         for j, v in zip(open_jobs, views, strict=True)
     ]
     active = {j["metadata"]["uid"] for j, v in zip(open_jobs, views, strict=True) if v.end is None}
-    pods_left = any(pod_active(p) and not any(owned(p, u) for u in active) for p in pods)
+    others = [p for p in pods if pod_active(p) and not any(owned(p, u) for u in active)]
+    begun = bool(jobs or training.status.attempts)
     record = None
     report = views[-1].end.report if views and views[-1].end is not None else None
     if report is not None and report.artifact is not None:
         record = version_record(cache, training, report.artifact.version)
     observed = Observed(
         attempts=tuple(views),
-        pods_left=pods_left,
+        pods_left=begun and bool(others),
+        leftover=_leftover(cache, training, [] if begun else others),
         dependencies=dependencies.find(cache, training, decided),
         children=_children(cache, training, jobs),
         reserved=reserved,

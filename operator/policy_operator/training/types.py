@@ -161,6 +161,8 @@ class Observed:
     """Names of the PolicyVersions that the first attempt took, by role."""
     pods_left: bool = False
     """Pods of an ended attempt still run: they may still write their checkpoint."""
+    leftover: str | None = None
+    """A sentence that names what is still there of a deleted training of the same name."""
     dependencies: Mapping[str, Dependency] = field(default_factory=dict)
     """The versions that it needs, by role."""
     version: VersionRecord | None = None

@@ -215,6 +215,19 @@ def test_the_next_attempt_waits_for_pods_that_still_save():
     assert cluster.training.status.state == "Retrying"
 
 
+def test_what_a_deleted_training_of_this_name_left_goes_first():
+    cluster = Cluster(training())
+    observed = replace(cluster.observe(), leftover="waits for the end of pod sft-0-0-abcde")
+    cluster.observe = lambda: observed
+    cluster.settle()
+    assert cluster.jobs_made == []
+    assert status_of(cluster) == (
+        "Unknown",
+        "WaitingForDeletion",
+        "waits for the end of pod sft-0-0-abcde",
+    )
+
+
 def test_only_the_last_twenty_attempts_are_kept_and_counting_goes_on():
     cluster = started()
     for index in range(25):
