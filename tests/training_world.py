@@ -240,7 +240,8 @@ class Cluster:
             case StopJob(name, by):
                 stopped = self.jobs[int(name.rsplit("-", 1)[1])]
                 stopped["spec"]["suspend"] = True
-                stopped["metadata"]["annotations"]["policyops.dev/stopped-by"] = by
+                marks = stopped["metadata"].setdefault("annotations", {})
+                marks["policyops.dev/stopped-by"] = by
             case SetDeadline(name, seconds):
                 self.jobs[int(name.rsplit("-", 1)[1])]["spec"]["activeDeadlineSeconds"] = seconds
             case DeleteChild("Job", name):

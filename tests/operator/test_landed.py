@@ -8,6 +8,7 @@ import landed
 import pytest
 from fixtures.landed.write import run_of
 from policy_api import skew
+from policy_api.keys import ANNOTATION_STOPPED_BY
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
 from policy_operator.training.types import Training
@@ -46,6 +47,10 @@ def test_a_training_goes_on_and_nothing_is_started_or_stopped(name):
     cluster = taken_over(name)
     jobs, before = copy.deepcopy(cluster.jobs), cluster.training.status
     cluster.settle()
+    for job in cluster.jobs.values():
+        # That version did not mark the Jobs that it suspended; this one does, when it takes over.
+        if job["metadata"].get("annotations", {}).pop(ANNOTATION_STOPPED_BY, None):
+            del job["metadata"]["annotations"]
     assert (cluster.jobs, cluster.jobs_made, cluster.versions_made) == (jobs, [], [])
     after = cluster.training.status
     assert (after.state, after.attempts) == (before.state, before.attempts)

@@ -390,12 +390,8 @@ def _start(
             return Decision(status, next_check_at=deadline)
         if at is not None and state.now < at:
             return Decision(status, next_check_at=_sooner(at, deadline))
-    if observed.leftover is not None:
-        waiting = state.running(reasons.WAITING_FOR_DELETION, observed.leftover)
-        return Decision(waiting.status, next_check_at=deadline)
-    if observed.refusal is not None:
-        waiting = state.running(reasons.REFUSED, observed.refusal.message)
-        return Decision(waiting.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
+    if (blocked := _blocked(state, observed)) is not None:
+        return Decision(blocked.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
 
     left = state.training.spec.active_deadline_seconds
     if deadline is not None:
@@ -410,6 +406,15 @@ def _start(
         next_check_at=state.now,
         events=(Event("Normal", reasons.ATTEMPT_STARTED, f"Job {job} is made{after}"),),
     )
+
+
+def _blocked(state: TrainingState, observed: Observed) -> TrainingState | None:
+    """Say what is in the way of the next Job, if anything is."""
+    if observed.leftover is not None:
+        return state.running(reasons.WAITING_FOR_DELETION, observed.leftover)
+    if observed.refusal is not None:
+        return state.running(reasons.REFUSED, observed.refusal.message)
+    return None
 
 
 def _all_ready(observed: Observed) -> dict[str, Ready] | None:

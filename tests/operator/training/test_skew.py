@@ -125,7 +125,7 @@ def test_suspend_deadline_and_budget_still_stop_it(spec):
     spec = training(**{"compute": {"gpusPerNode": 1}, **spec}).spec
     cluster.training = replace(cluster.training, spec=spec)
     decision = cluster.later(20).decide()
-    assert decision.actions == (StopJob("sft-0"),)
+    assert [type(a) for a in decision.actions] == [StopJob]
 
 
 def test_one_that_waits_for_it_is_not_stopped_by_what_it_says():
