@@ -15,6 +15,8 @@ from policy_api.rules.conditions import get_condition, set_condition
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, TrainingOrigin, VersionArtifact
 from policy_operator.registry.types import VersionRecord
+from policy_operator.settings import Settings
+from policy_operator.training import build
 from policy_operator.training.attempts import is_open
 from policy_operator.training.decide import decide
 from policy_operator.training.outcome import view
@@ -26,6 +28,7 @@ from policy_operator.training.types import (
     DeleteTraining,
     Observed,
     RecordVersion,
+    RemoveCheckpoints,
     SetDeadline,
     StartAttempt,
     StopJob,
@@ -33,6 +36,7 @@ from policy_operator.training.types import (
 )
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
+SETTINGS = Settings(namespace="system", trainer_image="registry.example/trainer:1")
 SPEC = {
     "policy": "forge",
     "recipe": "SFT",
@@ -185,6 +189,7 @@ class Cluster:
     version: VersionRecord | None = None
     progress: object = None
     refusal: object = None
+    removal: dict | None = None
     versions_made: list[int] = field(default_factory=list)
     jobs_made: list[int] = field(default_factory=list)
     deleted: bool = False
@@ -210,6 +215,7 @@ class Cluster:
             version=self.version,
             progress=self.progress,
             refusal=self.refusal,
+            removal=self.removal,
         )
 
     def decide(self) -> Decision:
@@ -244,6 +250,11 @@ class Cluster:
                 marks["policyops.dev/stopped-by"] = by
             case SetDeadline(name, seconds):
                 self.jobs[int(name.rsplit("-", 1)[1])]["spec"]["activeDeadlineSeconds"] = seconds
+            case RemoveCheckpoints():
+                self.removal = build.removal(self.training, SETTINGS)
+                self.removal["metadata"]["uid"] = "removal"
+            case DeleteChild("Job", "sft-sweep"):
+                self.removal = None
             case DeleteChild("Job", name):
                 del self.jobs[int(name.rsplit("-", 1)[1])]
             case RecordVersion(r):

@@ -30,6 +30,7 @@ EXIT_CRITERIA_MET: Final = "ExitCriteriaMet"  # of a PolicyVersion's Accepted
 
 # Events of a PolicyTraining.
 ATTEMPT_STARTED: Final = "AttemptStarted"
+CHECKPOINTS_REMOVED: Final = "CheckpointsRemoved"
 
 # Reasons of a PolicyDeployment's Progressing, in the order of a rollout; `status.state` is one.
 WAITING_FOR_TRAINING: Final = "WaitingForTraining"

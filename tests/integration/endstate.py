@@ -42,6 +42,7 @@ _DROPPED = {
     "usd",
     "activeDeadlineSeconds",  # what a budget has left
     "updatedAt",
+    "asOf",
     "stepStartedAt",
     "trafficSince",
     "holdUntil",

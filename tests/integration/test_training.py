@@ -364,6 +364,33 @@ def test_time_to_live_deletes_the_training_and_keeps_the_version(
     assert api.get("PolicyVersion", namespace, "forge-v1")["spec"]["version"] == 1
 
 
+def test_a_job_removes_the_checkpoints_of_a_training_that_failed(
+    api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
+) -> None:
+    made = api.create(training(namespace, maxRetries=0, checkpointRetentionSeconds=1))
+    kubelet.run("forge-0")
+    rules = json.loads(api.get("ConfigMap", namespace, "forge-0")["data"]["checkpoints.json"])
+    uid = made["metadata"]["uid"]
+    cluster = api.get("Namespace", None, "kube-system")["metadata"]["uid"]
+    assert (rules["cluster"], rules["trainings"]) == (cluster, [uid])
+    assert rules["retentionSeconds"] == 1
+    kubelet.end("forge-0", 70, failed(Outcome.TRAINER_FAILED, "loss is nan"))
+    status("TrainerFailed")
+    (pod,) = until(
+        "its pod",
+        lambda: api.list("Pod", namespace, "batch.kubernetes.io/job-name=forge-sweep"),
+    )
+    (container,) = pod["spec"]["containers"]
+    store = "/var/lib/policyops/pvc/models"
+    assert container["command"][2:] == ["policy_trainer.retention", store, "forge", uid]
+    kubelet.bind(pod)
+    kubelet.terminate(pod, 0)
+    api.gone("Job", namespace, "forge-sweep")
+    ended = api.get("PolicyTraining", namespace, "forge")["status"]
+    assert ended["finishedAt"] < ended["checkpointsRemovedAt"]
+    assert ended["state"] == "TrainerFailed"
+
+
 def test_deletion_removes_everything_but_the_version(
     api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
 ) -> None:

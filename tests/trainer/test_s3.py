@@ -13,10 +13,11 @@ import binaries
 import pytest
 from policy_api.contract.artifact import PolicyManifest
 from policy_api.contract.report import Outcome
-from policy_trainer import artifact, stop, storage
+from policy_trainer import artifact, retention, stop, storage
 from policy_trainer import run as runs
 from policy_trainer.checkpoint import Checkpoints
 from policy_trainer.process import Process
+from trainer.test_retention import NOW, put, rules
 from trainer.worlds import StopAt, config
 
 pytestmark = [
@@ -139,3 +140,16 @@ def test_what_is_kept_beside_checkpoints_is_found_by_another_pod(bucket, tmp_pat
     assert second.steps() == [1]
     second.forget()
     assert storage.open_store(bucket).names("review-forge/checkpoints") == []
+
+
+def test_checkpoints_of_a_deleted_training_are_found_and_removed(bucket, tmp_path):
+    run = config(tmp_path, "us", store={"uri": bucket, "path": bucket})
+    store = storage.open_store(bucket)
+    for uid in ("deleted", "alive", "us"):
+        put(store, run, uid)
+    asked = rules("alive")
+    assert retention.plan(store, run, asked, NOW) == ["deleted"]
+    retention.sweep(run, asked)
+    left = store.names(f"{run.policy}/checkpoints")
+    assert "deleted" not in left
+    assert {"alive", "us"} <= set(left)

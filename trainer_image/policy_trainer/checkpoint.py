@@ -6,12 +6,16 @@ process has written its part; a run goes on from the newest complete one and rem
 
 import json
 import logging
+import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from policy_api.contract import environment
+from policy_api.contract.checkpoints import CheckpointRules
 from policy_api.contract.run import RunConfig
 
 from policy_trainer import process as processes
@@ -25,6 +29,43 @@ NAME = re.compile(r"checkpoint-(\d+)")
 log = logging.getLogger(__name__)
 
 
+def folder_of_policy(policy: str) -> str:
+    """Return the folder with the checkpoints of all trainings of a policy."""
+    return f"{policy}/checkpoints"
+
+
+def folder_of(policy: str, uid: str) -> str:
+    """Return the folder with a training's checkpoints.
+
+    Raises:
+        ValueError: the uid is no name of a folder; nothing above it must be meant by accident.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", uid):
+        raise ValueError(f"{uid!r} is no uid")
+    return f"{folder_of_policy(policy)}/{uid}"
+
+
+def read_rules() -> CheckpointRules | None:
+    """Return what the operator says about keeping checkpoints; None outside of a cluster."""
+    run = os.environ.get("POLICYOPS_RUN_FILE", f"{environment.RUN_DIR}/{environment.RUN_FILE}")
+    try:
+        content = Path(run).with_name(environment.RULES_FILE).read_bytes()
+        return CheckpointRules.model_validate_json(content)
+    except (OSError, ValueError):
+        return None  # without rules nothing is ever removed
+
+
+def mark(run: RunConfig, rules: CheckpointRules | None) -> dict[str, Any]:
+    """Return what a marker says of its training: by it alone is known whose a folder is."""
+    if rules is None:
+        return {}
+    return {
+        "training": run.training.to_wire(),
+        "cluster": rules.cluster,
+        "retentionSeconds": rules.retention_seconds,
+    }
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of one training, in the store or, for a bucket, with a copy here."""
@@ -34,14 +75,16 @@ class Checkpoints:
     local: Path  # what transformers writes to and reads from
     process: Process
     keep: int
+    mark: dict[str, Any] = field(default_factory=dict)  # what a marker says beside the step
 
     @classmethod
     def open(cls, run: RunConfig, process: Process) -> Self:
         """Return the checkpoints of this run's training."""
         store = storage.open_store(run.store.path)
-        folder = f"{run.policy}/checkpoints/{run.training.uid}"
+        folder = folder_of(run.policy, run.training.uid)
         local = storage.local_folder(store, folder) or Path("/tmp/checkpoints", run.training.uid)  # noqa: S108 - the pod's own
-        return cls(store, folder, local, process, run.checkpoints.keep)
+        marked = mark(run, read_rules())
+        return cls(store, folder, local, process, run.checkpoints.keep, marked)
 
     @property
     def _copied(self) -> bool:
@@ -91,7 +134,13 @@ class Checkpoints:
                 self.store.upload(self.local / BESIDE, f"{self.folder}/{BESIDE}")
         processes.wait_for_all(self.process)  # every node has copied its part
         if self.process.first:
-            marker = {"step": step, "processes": self.process.world_size}
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            marker = {
+                "step": step,
+                "processes": self.process.world_size,
+                "savedAt": at,
+                **self.mark,
+            }
             self.store.write(f"{self.folder}/{name}/{MARKER}", json.dumps(marker).encode())
             for old in self.steps()[: -self.keep]:
                 self.store.remove(f"{self.folder}/checkpoint-{old}")

@@ -103,9 +103,11 @@ def attempt(stop: StopRequest) -> TrainingReport:
         # The other ranks do not wait for rank 0's evaluation: it may take longer than a collective
         # may, and their pods' work is done.
         if process.first:
-            from policy_trainer.checkpoint import Checkpoints  # noqa: PLC0415 - see execute
+            from policy_trainer import checkpoint, retention  # noqa: PLC0415 - see execute
 
-            Checkpoints.open(run, process).forget()
+            checkpoint.Checkpoints.open(run, process).forget()
+            if (rules := checkpoint.read_rules()) is not None:
+                retention.sweep(run, rules)
     except PreemptedError as error:
         log.info("%s", error)
         return TrainingReport(

@@ -5,6 +5,7 @@ from typing import Final
 # Paths inside a trainer or server pod.
 RUN_DIR: Final = "/etc/policyops/run"
 RUN_FILE: Final = "run.json"
+RULES_FILE: Final = "checkpoints.json"  # beside it; older images do not look for it
 CA_FILE: Final = "ca.crt"
 TOKEN_DIR: Final = "/var/run/secrets/policyops"  # noqa: S105 - a path
 TOKEN_FILE: Final = "token"  # noqa: S105 - a file name

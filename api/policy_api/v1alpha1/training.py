@@ -365,6 +365,15 @@ class PolicyTrainingSpec(RecipeBlocks):
             "ends with DeadlineExceeded and goes on from its checkpoint when this is raised."
         ),
     )
+    checkpoint_retention_seconds: int = Field(
+        default=604_800,
+        ge=0,
+        le=3_153_600_000,
+        description=(
+            "Seconds after which the checkpoints of a training that failed for good or was deleted "
+            "are removed. One that can go on keeps them, one that succeeds has none."
+        ),
+    )
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,
@@ -509,6 +518,9 @@ class PolicyTrainingStatus(ApiModel):
             "Seconds of suspensions that are over, and between the end by a limit and its raise; "
             "activeDeadlineSeconds does not count them."
         ),
+    )
+    checkpoints_removed_at: Time | None = Field(
+        default=None, description="When the checkpoints of a failed training were removed."
     )
     finished_at: Time | None = Field(default=None, description="When it succeeded or failed.")
     artifact: ArtifactStatus | None = Field(default=None, description="What the training wrote.")

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -152,6 +153,7 @@ class Kube:
         self._client = ApiClient(configuration)
         self._cache = cache
         self._apis: dict[tuple[str, str, str], tuple[float, bool]] = {}
+        self._cluster: str | None = None
         self.last_success = time.monotonic()
         """When the API server last answered, on the monotonic clock."""
 
@@ -320,6 +322,26 @@ class Kube:
             return
         except Conflict:
             log.info("%s %s/%s is another object now, left alone", kind, namespace, name)
+
+    async def cluster_uid(self) -> str:
+        """Return what tells this cluster from others: the uid of its namespace kube-system.
+
+        Empty where our roles do not let us read it.
+
+        Raises:
+            ApiError, OSError, TimeoutError: a call failed; to be tried again.
+        """
+        if self._cluster is None:
+            try:
+                found = await self.call("GET", "/api/v1/namespaces/kube-system", "Namespace")
+                self._cluster = str(found["metadata"]["uid"])
+            except NotFound:
+                self._cluster = ""
+            except ApiError as error:
+                if error.status != HTTPStatus.FORBIDDEN:
+                    raise
+                self._cluster = ""
+        return self._cluster
 
     async def has_api(self, group: str, version: str, plural: str) -> bool:
         """Whether the cluster serves this resource; an answer is believed for a minute."""

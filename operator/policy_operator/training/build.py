@@ -3,9 +3,11 @@
 import json
 from dataclasses import dataclass
 
+from policy_api.contract.checkpoints import CheckpointRules
 from policy_api.contract.environment import (
     CA_FILE,
     JUDGE_KEY_VARIABLE,
+    RULES_FILE,
     RUN_DIR,
     RUN_FILE,
     STATUS_CA_VARIABLE,
@@ -45,7 +47,7 @@ from policy_api.v1alpha1.version import (
 from policy_operator import children
 from policy_operator.machinery.cache import Obj
 from policy_operator.settings import Settings
-from policy_operator.training import storage
+from policy_operator.training import retention, storage
 from policy_operator.training.budget import spent_before
 from policy_operator.training.outcome import CONTAINER
 from policy_operator.training.types import (
@@ -56,6 +58,28 @@ from policy_operator.training.types import (
 )
 
 _USER = 65532  # "nonroot" of distroless images
+# What every pod of the trainer image has, whatever it runs.
+_POD: Obj = {
+    "restartPolicy": "Never",
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "securityContext": {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "fsGroup": _USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+}
+_CONTAINER: Obj = {
+    "imagePullPolicy": "IfNotPresent",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    },
+}
 _RENDEZVOUS_PORT = 29500
 _HTTPS = 443
 
@@ -68,6 +92,8 @@ class Plan:
     min_version: int
     dependencies: Dependencies
     ca: str
+    rules: CheckpointRules | None = None
+    """What the trainer is told about keeping checkpoints."""
     seconds: int | None = None
     """Of the training's time, what is left to this attempt."""
     run_seconds: int | None = None
@@ -126,11 +152,12 @@ def run_config(training: Training, plan: Plan, settings: Settings) -> RunConfig:
 def config_map(training: Training, plan: Plan, settings: Settings) -> Obj:
     """Return the attempt's ConfigMap: the run's config and the CA of our HTTPS server."""
     config = run_config(training, plan, settings).to_wire()
+    told = {} if plan.rules is None else {RULES_FILE: json.dumps(plan.rules.to_wire())}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(training, plan.index),
-        "data": {RUN_FILE: json.dumps(config, indent=2), CA_FILE: plan.ca},
+        "data": {RUN_FILE: json.dumps(config, indent=2), CA_FILE: plan.ca, **told},
     }
 
 
@@ -214,9 +241,9 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Obj:
     volumes, mounts = storage.volumes(training, plan.dependencies, run=name)
     secrets = storage.secrets(training, plan.dependencies)
     container: Obj = {
+        **_CONTAINER,
         "name": CONTAINER,
         "image": trainer_image(training, plan, settings),
-        "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "policy_trainer.supervisor"],
         "env": _env(training, plan, settings),
         "envFrom": [{"secretRef": {"name": s}} for s in secrets],
@@ -225,25 +252,10 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Obj:
         "terminationMessagePath": TERMINATION_LOG,
         # A crash before the report is written leaves the end of the log instead.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
     }
     spec: Obj = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **_POD,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
         "containers": [container],
         "volumes": volumes,
     }
@@ -325,6 +337,12 @@ def job(training: Training, plan: Plan, settings: Settings) -> Obj:
     if plan.seconds is not None:
         spec["activeDeadlineSeconds"] = plan.seconds
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def removal(training: Training, settings: Settings) -> Obj:
+    """Return the Job that removes the checkpoints of a training that failed for good."""
+    image = training.status.trainer_image or training.spec.trainer.image or settings.trainer_image
+    return retention.job(training, image, _POD, _CONTAINER)
 
 
 def policy_version(training: Training, record: RecordVersion, cost: Cost | None) -> Obj:

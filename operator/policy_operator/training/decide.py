@@ -29,6 +29,7 @@ from policy_api.v1alpha1.training import (
 from policy_api.v1alpha1.version import version_name
 
 from policy_operator.machinery.events import Event, EventType
+from policy_operator.training import retention
 from policy_operator.training.attempts import (
     KEPT_ATTEMPTS,
     ended_attempt,
@@ -442,10 +443,17 @@ def _after_the_end(training: Training, observed: Observed, now: datetime) -> Dec
     active = [v for v in observed.attempts if v.end is None]
     actions: list[Action] = [action for v in active for action in _stop(v, state)]
     actions += _clean(outdated(training.status, observed.children))
+    busy = bool(active) or observed.pods_left
+    kept = retention.after_the_end(training, observed.removal, busy=busy, now=now)
+    again = kept.look_again
+    if observed.refusal is None:
+        actions += kept.actions
+    else:  # of the Job that removes checkpoints
+        again = now + _ASK_AGAIN
     ttl, end = training.spec.ttl_seconds_after_finished, training.status.finished_at
-    if ttl is None or end is None or may_go_on(training.status):
-        return Decision(training.status, actions=tuple(actions))
-    due = end + timedelta(seconds=ttl)
-    if now >= due:
-        return Decision(training.status, actions=(*actions, DeleteTraining()))
-    return Decision(training.status, actions=tuple(actions), next_check_at=due)
+    if ttl is not None and end is not None and not may_go_on(training.status):
+        due = end + timedelta(seconds=ttl)
+        if now >= due:
+            return Decision(kept.status, actions=(*actions, DeleteTraining()), events=kept.events)
+        again = _sooner(again, due)
+    return Decision(kept.status, tuple(actions), again, kept.events)

@@ -19,7 +19,7 @@ from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
-from policy_operator.training import dependencies
+from policy_operator.training import dependencies, retention
 from policy_operator.training.attempts import KEPT_JOBS, is_open
 from policy_operator.training.outcome import CONTAINER, held, job_finished, pod_active, view
 from policy_operator.training.queueing import why_suspended
@@ -45,7 +45,9 @@ async def _jobs(ctx: Context, training: Training) -> list[Obj]:
     """
     meta = training.meta
     jobs = {
-        j["metadata"]["name"]: j for j in _mine(ctx.cache, "Job", training) if owned(j, meta.uid)
+        j["metadata"]["name"]: j
+        for j in _mine(ctx.cache, "Job", training)
+        if owned(j, meta.uid) and LABEL_ATTEMPT in j["metadata"]["labels"]
     }
     for attempt in training.status.attempts:
         if attempt.ended_at is None and attempt.job not in jobs:
@@ -126,6 +128,12 @@ def image(job: Obj) -> str | None:
     return next((str(c["image"]) for c in containers if c["name"] == CONTAINER), None)
 
 
+def _removal(cache: Cache, training: Training) -> Obj | None:
+    """Return the Job that removes the training's checkpoints."""
+    found = cache.get("Job", training.meta.namespace, retention.job_name(training))
+    return found if found is not None and owned(found, training.meta.uid) else None
+
+
 def _leftover(cache: Cache, training: Training, pods: Sequence[Obj]) -> str | None:
     """Say what an older training of the same name has left, which was deleted.
 
@@ -183,5 +191,6 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
         trainer_image=image(jobs[-1]) if jobs else None,
+        removal=_removal(cache, training),
     )
     return observed, reserved

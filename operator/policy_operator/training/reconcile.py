@@ -12,7 +12,8 @@ from http import HTTPStatus
 from typing import assert_never
 
 from policy_api import reasons, skew
-from policy_api.keys import ANNOTATION_STOPPED_BY, COND_ACCEPTED
+from policy_api.contract.checkpoints import CheckpointRules
+from policy_api.keys import ANNOTATION_STOPPED_BY, COND_ACCEPTED, KIND_TRAINING
 from policy_api.rules.conditions import set_condition
 from policy_api.rules.criteria import summary
 from policy_api.v1alpha1.training import PolicyTrainingStatus
@@ -22,8 +23,8 @@ from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.kube import AlreadyExists, ApiError, NamespaceTerminating, NotFound
-from policy_operator.machinery.queue import Key
-from policy_operator.training import build
+from policy_operator.machinery.queue import Key, utcnow
+from policy_operator.training import build, retention
 from policy_operator.training.decide import decide
 from policy_operator.training.observe import observe
 from policy_operator.training.status import finished
@@ -36,6 +37,7 @@ from policy_operator.training.types import (
     Dependencies,
     RecordVersion,
     Refusal,
+    RemoveCheckpoints,
     SetDeadline,
     StartAttempt,
     StopJob,
@@ -137,7 +139,11 @@ async def _act(
             )
             await _create_own(ctx, training, build.job(training, plan, ctx.settings))
         case CompleteAttempt(index, needed, image):
-            plan = replace(_plan(ctx, training, index, needed, reserved), image=image)
+            plan = replace(
+                _plan(ctx, training, index, needed, reserved),
+                image=image,
+                rules=await _rules(ctx, training),
+            )
             await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
         case StopJob(job, by):
             marked = {"annotations": {ANNOTATION_STOPPED_BY: by}}  # in the same write: it was us
@@ -147,6 +153,8 @@ async def _act(
             await _patch_job(ctx, meta.namespace, job, {"spec": {"activeDeadlineSeconds": left}})
         case DeleteChild(kind, name, uid):
             await ctx.kube.delete(kind, meta.namespace, name, uid=uid)
+        case RemoveCheckpoints():
+            await _create_own(ctx, training, build.removal(training, ctx.settings))
         case RecordVersion():
             await _record(ctx, training, action, status)
         case DeleteTraining():
@@ -163,6 +171,13 @@ def _plan(
     if number is None:
         number = ctx.numbers.reserve(meta.namespace, training.spec.policy, meta.uid)
     return build.Plan(index=index, min_version=number, dependencies=needed, ca=ctx.authority.ca)
+
+
+async def _rules(ctx: Context, training: Training) -> CheckpointRules | None:
+    """Return what the attempt's pods are told about keeping checkpoints."""
+    now = utcnow()  # before the list: what is not in it was made later
+    others = ctx.cache.list(KIND_TRAINING, training.meta.namespace)
+    return retention.rules(training, others, await ctx.kube.cluster_uid(), now)
 
 
 async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:

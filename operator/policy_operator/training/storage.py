@@ -52,6 +52,17 @@ def volumes(training: Training, needed: Dependencies, run: str) -> tuple[list[Ob
     return made, mounts
 
 
+def own_volumes(training: Training) -> tuple[list[Obj], list[Obj]]:
+    """Return (volumes, mounts) of a pod that works on the training's own store alone."""
+    made: list[Obj] = [{"name": "tmp", "emptyDir": {}}]
+    mounts: list[Obj] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - inside the pod
+    claim = locate(training.spec.artifact.uri).claim
+    if claim is not None:
+        made.append({"name": "store", "persistentVolumeClaim": {"claimName": claim}})
+        mounts.append({"name": "store", "mountPath": claim_root(claim)})
+    return made, mounts
+
+
 def secrets(training: Training, needed: Dependencies) -> list[str]:
     """Return Secrets whose keys become environment variables; the training's own come last."""
     own = training.spec.artifact.secret_ref

@@ -168,6 +168,8 @@ class Observed:
     version: VersionRecord | None = None
     progress: ReportedProgress | None = None
     refusal: Refusal | None = None
+    removal: dict[str, Any] | None = None
+    """The Job that removes its checkpoints."""
     trainer_image: str | None = None
     """Image of its newest Job."""
 
@@ -233,6 +235,11 @@ class RecordVersion:
 
 
 @dataclass(frozen=True)
+class RemoveCheckpoints:
+    """Create the Job that removes a failed training's checkpoints."""
+
+
+@dataclass(frozen=True)
 class DeleteTraining:
     """Its time to live after the end is over."""
 
@@ -244,6 +251,7 @@ Action = (
     | SetDeadline
     | DeleteChild
     | RecordVersion
+    | RemoveCheckpoints
     | DeleteTraining
 )
 
