@@ -32,7 +32,7 @@ from policy_operator.machinery.kube import (
     NotFound,
     load_configuration,
 )
-from policy_operator.machinery.leader import Election
+from policy_operator.machinery.leader import Election, LeaseLostError
 from policy_operator.machinery.progress import ProgressStore
 from policy_operator.machinery.queue import Key, Queue, utcnow
 from policy_operator.machinery.watches import (
@@ -70,6 +70,7 @@ class Operator:
         self._ctx = ctx
         self._health = health
         self._election = election
+        ctx.kube.may_write = election.may_write
         self._intake = Intake(ctx.cache, ctx.queue, health)
         self._token = ""
         self._stop = asyncio.Event()
@@ -104,7 +105,10 @@ class Operator:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if (error := task.exception()) is not None:
-                log.critical("%s failed: %s", task.get_name(), error, exc_info=error)
+                expected = isinstance(error, LeaseLostError)
+                log.critical(
+                    "%s failed: %s", task.get_name(), error, exc_info=None if expected else error
+                )
                 _exit(1)
             log.info("%s ended", task.get_name())
         await self._shut_down()

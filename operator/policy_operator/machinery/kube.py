@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -151,6 +151,8 @@ class Kube:
         self._client = ApiClient(configuration)
         self._cache = cache
         self._apis: dict[tuple[str, str, str], tuple[float, bool]] = {}
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked before every write: a leader whose time is over writes no more."""
         self.last_success = time.monotonic()
         """When the API server last answered, on the monotonic clock."""
 
@@ -174,12 +176,14 @@ class Kube:
             ApiError: the API server refused it (AlreadyExists, Conflict, NotFound…).
             OSError, TimeoutError: it could not be reached.
         """
+        verb = "APPLY" if content_type == _APPLY_PATCH else method
+        if method != "GET" and not self.may_write():
+            raise OSError(f"{verb} {path}: this process leads no more")
         headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
         await self._client.update_params_for_auth(
             headers, None, ["BearerToken"], path, method, body
         )
         url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        verb = "APPLY" if content_type == _APPLY_PATCH else method
         try:
             response = await self._client.call_api(
                 method, url, headers, body, _request_timeout=_TIMEOUT

@@ -4,10 +4,15 @@ The rules of client-go, with the monotonic clock. kubernetes.aio's own election 
 clocks, logs what it should raise, and never releases the Lease; a takeover would take 15 s after
 every update. The identity is the pod's name: a container that is restarted in its pod takes its
 own Lease back at once, since the kubelet starts it only after the old one is dead.
+
+A leader leads for at most `RENEW_DEADLINE` after it *began* the last renewal that succeeded. Others
+take the Lease no earlier than `LEASE_SECONDS` after they *saw* that renewal, which is later.
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +22,7 @@ from policy_api.keys import FIELD_MANAGER, LABEL_LEADER, LABEL_MANAGED_BY
 from policy_operator.machinery import metrics
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.health import Health
-from policy_operator.machinery.kube import AlreadyExists, ApiError, Conflict, Kube
+from policy_operator.machinery.kube import AlreadyExists, ApiError, Conflict, Kube, NotFound
 from policy_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,6 +30,7 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 15
 RENEW_DEADLINE = 10.0
 RETRY_SECONDS = 2.0
+_MARK_AGAIN_MOST = 60.0  # seconds between tries to label our pod
 
 
 class LeaseLostError(RuntimeError):
@@ -78,6 +84,7 @@ class Election:
         self._seen: tuple[str, float] | None = None  # the record's version, when it was first seen
         self._wake = asyncio.Event()
         self._released = False
+        self._leads_until = math.inf  # without an election nobody else leads
         self.leading = asyncio.Event()
 
     def nudge(self, obj: Obj) -> None:
@@ -122,33 +129,65 @@ class Election:
         Raises:
             LeaseLostError: the process must end at once.
         """
-        while not await self._attempt():
+        while not await self._attempt(self._clock() + RENEW_DEADLINE / 2):
             self._wake.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), RETRY_SECONDS)
-            except TimeoutError:
-                continue
-        await self._mark()
         log.info("leading as %s", self._settings.pod_name)
         self.leading.set()
         metrics.LEADER.set(1)
-        renewed = self._clock()
+        marking = asyncio.create_task(self._mark_until_done(), name="mark")
+        try:
+            await self._renew()
+        finally:
+            marking.cancel()
+
+    async def _renew(self) -> None:
+        """Renew until the Lease is released."""
         while True:
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(min(RETRY_SECONDS, self._leads_until - self._clock()))
             if self._released:
                 return
-            if await self._attempt():
-                renewed = self._clock()
-            elif self._clock() - renewed > RENEW_DEADLINE:
+            if not self.may_write():
                 raise LeaseLostError(f"the Lease was not renewed for {RENEW_DEADLINE:.0f} s")
+            await self._attempt(self._leads_until)
 
-    async def _attempt(self) -> bool:
+    def may_write(self) -> bool:
+        """Whether nobody else can lead yet, if we do; asked before every write.
+
+        A process that stood still (a paused machine) wakes up with writes that are due before the
+        timer that ends it.
+        """
+        return not self.leading.is_set() or self._clock() < self._leads_until
+
+    async def _attempt(self, deadline: float) -> bool:
+        """Try once, until the deadline at the latest; say whether we hold the Lease."""
+        # An answer says nothing about when it was decided: what counts is when we asked.
+        began = self._clock()
         try:
-            # A call that hangs must not outlive the deadline, after which another may lead.
-            return await asyncio.wait_for(self._try(), RENEW_DEADLINE / 2)
+            async with asyncio.timeout(max(0.0, deadline - began)):
+                held = await self._try()
         except (ApiError, OSError, TimeoutError) as error:
-            log.warning("the Lease could not be read or written: %s", error)
+            log.warning("the Lease could not be read or written: %s", str(error) or "no answer")
             return False
+        if held:
+            self._leads_until = began + RENEW_DEADLINE
+        return held
+
+    async def _mark_until_done(self) -> None:
+        """Label our pod beside the renewals; a Lease is held without the label as well."""
+        delay, last = RETRY_SECONDS, ""
+        while True:
+            try:
+                await self._mark()
+            except (ApiError, OSError, TimeoutError) as error:
+                if str(error) != last:
+                    log.warning("our pod could not be labelled as the leader's: %s", error)
+                last = str(error)
+            else:
+                return
+            await asyncio.sleep(delay)
+            delay = min(_MARK_AGAIN_MOST, delay * 2)
 
     async def _mark(self) -> None:
         """Label our pod, so that the Service sends everything here, and unlabel the last leader."""
@@ -161,9 +200,10 @@ class Election:
         for pod in await self._kube.list("Pod", settings.namespace, {LABEL_LEADER: "true"}):
             name = pod["metadata"]["name"]
             if name != settings.pod_name:
-                await self._kube.merge_patch(
-                    "Pod", settings.namespace, name, _labels({LABEL_LEADER: None})
-                )
+                with contextlib.suppress(NotFound):  # it ended meanwhile
+                    await self._kube.merge_patch(
+                        "Pod", settings.namespace, name, _labels({LABEL_LEADER: None})
+                    )
 
     async def release(self) -> None:
         """Give the Lease away, so that another takes over at once. The caller has stopped work."""
