@@ -19,6 +19,7 @@ from policy_api.base import rfc3339
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policy_operator.machinery.cache import Cache
 from policy_operator.machinery.events import Event
+from policy_operator.machinery.kube import Conflict
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.rollout import rules, webhook
@@ -90,6 +91,8 @@ class World:
     weights: list[dict[int, int]] = field(default_factory=list)
     """Every split that the route ever had."""
     last_check: datetime | None = None
+    ahead: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    """What the API server has and the cache does not know yet."""
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -140,8 +143,29 @@ class World:
             raise KilledError
         self.writes.append((verb, kind, name))
 
-    async def apply(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    def unseen(self, kind: str, name: str, **update: Any) -> None:
+        """Change an object, and let the watch tell of it later: the cache does not know yet."""
+        cache, self.cache = self.cache, copy.deepcopy(self.cache)
+        self.change(kind, name, **update)
+        self.ahead[kind, name] = self.obj(kind, name)
+        self.cache = cache
+
+    def _test(self, kind: str, name: str, seen: dict[str, Any] | None) -> None:
+        """Refuse a write that was decided on an older state, as kube.py does."""
+        newer = self.ahead.pop((kind, name), None)
+        if newer is not None:
+            self.cache.put(kind, newer)
+        have = self.cache.get(kind, NS, name)
+        if seen is None or have is None:
+            return
+        if any(have["metadata"][f] != seen["metadata"][f] for f in ("uid", "resourceVersion")):
+            raise Conflict(409, "Conflict", "the object has been modified", "PATCH")
+
+    async def apply(
+        self, manifest: dict[str, Any], *, seen: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self._test(kind, name, seen)
         self._write("apply", kind, name)
         old = self.cache.get(kind, NS, name)
         if old is None:
@@ -154,13 +178,11 @@ class World:
             self.weights.append(self.split())
         return obj
 
-    async def patch_status(
-        self, kind: str, ns: str, name: str, status: dict[str, Any], *, uid: str | None = None
-    ) -> None:
+    async def patch_status(self, kind: str, seen: dict[str, Any], status: dict[str, Any]) -> None:
+        name = seen["metadata"]["name"]
+        self._test(kind, name, seen)
         self._write("status", kind, name)
-        obj = self.cache.get(kind, ns, name)
-        assert obj is not None
-        assert obj["metadata"]["uid"] == uid
+        obj = self.obj(kind, name)
         self._put({**copy.deepcopy(obj), "status": status})
 
     async def delete(self, kind: str, ns: str, name: str, *, uid: str | None = None) -> None:

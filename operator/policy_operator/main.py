@@ -25,6 +25,7 @@ from policy_operator.machinery import logs, metrics
 from policy_operator.machinery.cache import Cache
 from policy_operator.machinery.events import EventRecorder
 from policy_operator.machinery.health import Health
+from policy_operator.machinery.intake import Intake
 from policy_operator.machinery.kube import (
     ApiError,
     Kube,
@@ -35,13 +36,7 @@ from policy_operator.machinery.kube import (
 from policy_operator.machinery.leader import Election, LeaseLostError
 from policy_operator.machinery.progress import ProgressStore
 from policy_operator.machinery.queue import Key, Queue, utcnow
-from policy_operator.machinery.watches import (
-    WATCHED,
-    Intake,
-    kopf_settings,
-    registry,
-    watch_selector,
-)
+from policy_operator.machinery.watches import WATCHED, kopf_settings, registry, watch_selector
 from policy_operator.monitoring.prometheus import Monitor
 from policy_operator.registry.numbers import Numbers
 from policy_operator.rollout import webhook
@@ -64,14 +59,19 @@ class Operator:
     """The parts and how they run together."""
 
     def __init__(
-        self, settings: Settings, ctx: Context, health: Health, election: Election
+        self,
+        settings: Settings,
+        ctx: Context,
+        health: Health,
+        election: Election,
+        intake: Intake,
     ) -> None:
         self._settings = settings
         self._ctx = ctx
         self._health = health
         self._election = election
         ctx.kube.may_write = election.may_write
-        self._intake = Intake(ctx.cache, ctx.queue, health)
+        self._intake = intake
         self._token = ""
         self._stop = asyncio.Event()
         self._synced = asyncio.Event()
@@ -267,7 +267,8 @@ async def main() -> None:
     logs.setup(settings.log_format, settings.log_level)
     configuration = await load_configuration()
     cache, health, queue = Cache(), Health(), Queue()
-    kube = Kube(configuration, cache)
+    intake = Intake(cache, queue, health)
+    kube = Kube(configuration, intake.answer)
     async with aiohttp.ClientSession(timeout=_HTTP_TIMEOUT) as http:
         ctx = Context(
             kube=kube,
@@ -284,7 +285,8 @@ async def main() -> None:
             ),
         )
         log.info("%s starts as %s", FIELD_MANAGER, settings.pod_name)
-        await Operator(settings, ctx, health, Election(kube, settings, health)).run(configuration)
+        election = Election(kube, settings, health)
+        await Operator(settings, ctx, health, election, intake).run(configuration)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """The only place that talks to the API server (besides kopf's watches).
 
-Objects are plain JSON. Every response of a write goes into the cache at once, so that the next
-reconcile sees it even when the watch is slow.
+Objects are plain JSON. Every response goes into the cache at once, so that the next reconcile sees
+it even when the watch is slow.
+
+A write that takes what was *seen* tests that the object is still that one, at that version. Where
+it is not, the object is read anew into the cache before `Conflict` is raised: deciding again is all
+that is left to do.
 """
 
 import json
@@ -20,9 +24,11 @@ from kubernetes.aio.client.api_client import ApiClient
 from policy_api.keys import API_VERSION, FIELD_MANAGER, GROUP
 
 from policy_operator.machinery import metrics
-from policy_operator.machinery.cache import Cache, Obj, Objs, resource_version
+from policy_operator.machinery.cache import Obj, Objs, resource_version
 
 log = logging.getLogger(__name__)
+
+Remember = Callable[[str, Obj, bool], None]
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _HAS_API_SECONDS = 60.0  # how long an answer about the APIs that exist is believed
@@ -71,7 +77,7 @@ RESOURCES: dict[str, Resource] = {
     "Gateway": Resource("gateway.networking.k8s.io", "v1", "gateways", cached=False),
     "HTTPRoute": Resource("gateway.networking.k8s.io", "v1", "httproutes"),
     "PrometheusRule": Resource("monitoring.coreos.com", "v1", "prometheusrules"),
-    "Lease": Resource("coordination.k8s.io", "v1", "leases"),
+    "Lease": Resource("coordination.k8s.io", "v1", "leases", cached=False),
     "Event": Resource("events.k8s.io", "v1", "events", cached=False),
     "TokenReview": Resource(
         "authentication.k8s.io", "v1", "tokenreviews", namespaced=False, cached=False
@@ -140,6 +146,14 @@ async def load_configuration() -> Configuration:
     return configuration
 
 
+def _version(seen: Obj) -> Obj:
+    """Return the metadata that makes a write fail unless the object is still at this version.
+
+    No two objects ever have one version: a later object of the same name is told by it as well.
+    """
+    return {"resourceVersion": seen["metadata"]["resourceVersion"]}
+
+
 def _selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
 
@@ -147,9 +161,15 @@ def _selector(labels: Mapping[str, str]) -> str:
 class Kube:
     """The calls that the operator makes."""
 
-    def __init__(self, configuration: Configuration, cache: Cache) -> None:
+    def __init__(self, configuration: Configuration, remember: Remember) -> None:
+        """Make a client.
+
+        Args:
+            configuration: How to reach the API server.
+            remember: Takes (kind, object, whether the writer expects it just so) of every answer.
+        """
         self._client = ApiClient(configuration)
-        self._cache = cache
+        self._tell = remember
         self._apis: dict[tuple[str, str, str], tuple[float, bool]] = {}
         self.may_write: Callable[[], bool] = lambda: True
         """Asked before every write: a leader whose time is over writes no more."""
@@ -201,10 +221,26 @@ class Kube:
         answer: Obj = json.loads(data)
         return answer
 
-    def _remember(self, kind: str, obj: Obj) -> Obj:
+    def _remember(self, kind: str, obj: Obj, *, expected: bool = False) -> Obj:
         if RESOURCES[kind].cached:
-            self._cache.put(kind, obj)
+            self._tell(kind, obj, expected)
         return obj
+
+    async def _write(
+        self, path: str, kind: str, body: Any, content_type: str, *, seen: Obj | None, **query: str
+    ) -> Obj:
+        """Patch an object; after a conflict with what was seen, the cache has the newest state."""
+        query = {"fieldManager": FIELD_MANAGER, **query}
+        try:
+            obj = await self.call(
+                "PATCH", path, kind, query=query, body=body, content_type=content_type
+            )
+        except Conflict:
+            if seen is not None:
+                meta = seen["metadata"]
+                await self.get(kind, meta["namespace"], meta["name"])
+            raise
+        return self._remember(kind, obj, expected=seen is not None)
 
     async def get(self, kind: str, namespace: str, name: str) -> Obj | None:
         """Read one object from the API server; None when there is none."""
@@ -247,17 +283,25 @@ class Kube:
         kind = manifest["kind"]
         path = RESOURCES[kind].path(manifest["metadata"].get("namespace"))
         query = {"fieldManager": FIELD_MANAGER}
-        return self._remember(kind, await self.call("POST", path, kind, query=query, body=manifest))
+        obj = await self.call("POST", path, kind, query=query, body=manifest)
+        return self._remember(kind, obj, expected=True)
 
-    async def apply(self, manifest: Obj) -> Obj:
-        """Make the object have these fields (server-side apply, forced, one field manager)."""
+    async def apply(self, manifest: Obj, *, seen: Obj | None = None) -> Obj:
+        """Make the object have these fields (server-side apply, forced, one field manager).
+
+        Args:
+            manifest: The fields.
+            seen: The object that this was decided on.
+
+        Raises:
+            Conflict: it has changed since, or is another one; the cache has the newest state.
+        """
         kind, meta = manifest["kind"], manifest["metadata"]
         path = RESOURCES[kind].path(meta.get("namespace"), meta["name"])
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        obj = await self.call(
-            "PATCH", path, kind, query=query, body=manifest, content_type=_APPLY_PATCH
-        )
-        return self._remember(kind, obj)
+        body = manifest
+        if seen is not None:
+            body = {**manifest, "metadata": {**meta, **_version(seen)}}
+        return await self._write(path, kind, body, _APPLY_PATCH, seen=seen, force="true")
 
     async def replace(self, manifest: Obj) -> Obj:
         """Replace an object, if it still has the manifest's resource version.
@@ -268,42 +312,53 @@ class Kube:
         kind, meta = manifest["kind"], manifest["metadata"]
         path = RESOURCES[kind].path(meta.get("namespace"), meta["name"])
         query = {"fieldManager": FIELD_MANAGER}
-        return self._remember(kind, await self.call("PUT", path, kind, query=query, body=manifest))
+        obj = await self.call("PUT", path, kind, query=query, body=manifest)
+        return self._remember(kind, obj, expected=True)
 
-    async def merge_patch(self, kind: str, namespace: str, name: str, patch: Obj) -> Obj:
-        """Merge a patch into an object; null removes a field."""
-        path = RESOURCES[kind].path(namespace, name)
-        query = {"fieldManager": FIELD_MANAGER}
-        obj = await self.call(
-            "PATCH", path, kind, query=query, body=patch, content_type=_MERGE_PATCH
-        )
-        return self._remember(kind, obj)
-
-    async def patch_status(
-        self, kind: str, namespace: str, name: str, status: Obj, *, uid: str | None = None
-    ) -> None:
-        """Set the whole status: what is not in it is gone.
+    async def merge_patch(
+        self, kind: str, namespace: str, name: str, patch: Obj, *, seen: Obj | None = None
+    ) -> Obj:
+        """Merge a patch into an object; null removes a field.
 
         Args:
             kind: Kind of the object.
             namespace: Its namespace.
             name: Its name.
-            status: The new status.
-            uid: Only of this very object; a newer one of the same name is left alone.
+            patch: What to merge.
+            seen: The object that this was decided on.
 
         Raises:
             NotFound: the object is gone.
-            ApiError: 422 when the uid is another one.
+            Conflict: it has changed since, or is another one; the cache has the newest state.
         """
-        operations: list[Obj] = [{"op": "add", "path": "/status", "value": status}]
-        if uid is not None:
-            operations.insert(0, {"op": "test", "path": "/metadata/uid", "value": uid})
-        path = RESOURCES[kind].path(namespace, name, "status")
-        query = {"fieldManager": FIELD_MANAGER}
-        obj = await self.call(
-            "PATCH", path, kind, query=query, body=operations, content_type=_JSON_PATCH
-        )
-        self._remember(kind, obj)
+        path = RESOURCES[kind].path(namespace, name)
+        body = patch
+        if seen is not None:
+            body = {**patch, "metadata": {**patch.get("metadata", {}), **_version(seen)}}
+        return await self._write(path, kind, body, _MERGE_PATCH, seen=seen)
+
+    async def patch_status(self, kind: str, seen: Obj, status: Obj) -> None:
+        """Set the whole status: what is not in it is gone.
+
+        Args:
+            kind: Kind of the object.
+            seen: The object that the status was decided on.
+            status: The new status.
+
+        Raises:
+            NotFound: the object is gone.
+            Conflict: it has changed since, or is another one; the cache has the newest state.
+        """
+        meta = seen["metadata"]
+        version = meta["resourceVersion"]
+        # Setting the version to what it is changes nothing; to anything else, the API server
+        # answers 409. A failed `test` would be a 422, as a bad status is.
+        operations: list[Obj] = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        path = RESOURCES[kind].path(meta["namespace"], meta["name"], "status")
+        await self._write(path, kind, operations, _JSON_PATCH, seen=seen)
 
     async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None = None) -> None:
         """Delete an object and, in the background, what it owns; one that is gone is fine.

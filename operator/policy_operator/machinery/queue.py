@@ -12,7 +12,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -42,6 +44,21 @@ class Key:
     @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} {self.kind}"
+
+
+acting: ContextVar[Key | None] = ContextVar("acting", default=None)
+"""The key whose reconcile makes the calls of this task, and of the tasks that it starts."""
+
+
+@contextmanager
+def acts_for(key: Key) -> Iterator[None]:
+    """Do what follows for a key, and name it in every line that is logged."""
+    token = acting.set(key)
+    try:
+        with logs.about(str(key)):
+            yield
+    finally:
+        acting.reset(token)
 
 
 def utcnow() -> datetime:
@@ -135,7 +152,7 @@ class Queue:
         started = time.perf_counter()
         next_check: datetime | None = None
         try:
-            with logs.about(str(key)):
+            with acts_for(key):
                 next_check = await reconcile(key)
         except Exception as error:
             # Whatever it was, the key stays and is tried again: that is level-triggering.

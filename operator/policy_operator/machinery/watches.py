@@ -4,21 +4,18 @@ kopf is used for what it does well (discovery, list and watch of many kinds, rec
 nothing that writes: no finalizers, no annotations, no event posting, no peering.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import kopf
 from kubernetes.aio.client import Configuration
-from policy_api.keys import FIELD_MANAGER, KIND_TRAINING, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
+from policy_api.keys import FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
 from typing_extensions import override
 
-from policy_operator.machinery.cache import Cache, Obj, object_id
-from policy_operator.machinery.health import Health
+from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.intake import Intake
 from policy_operator.machinery.kube import RESOURCES
-from policy_operator.machinery.queue import Key, Queue
-from policy_operator.machinery.wakes import Relations
 from policy_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,41 +42,6 @@ WATCHED = tuple(_SELECTORS)
 def watch_selector(kind: str) -> str | None:
     """Return the label selector by which we watch and list a kind; None means all."""
     return _SELECTORS[kind]
-
-
-class Intake:
-    """Takes what watches and lists tell."""
-
-    def __init__(self, cache: Cache, queue: Queue, health: Health) -> None:
-        self._cache = cache
-        self._queue = queue
-        self._health = health
-        self._relations = Relations()
-        self.relisted = asyncio.Event()
-        """kopf had to list a kind again: what was deleted meanwhile it does not say."""
-
-    def event(self, kind: str, event_type: str | None, obj: Obj) -> None:
-        """Take one watch event; None is kopf's type for what its list found."""
-        self._health.event()
-        if event_type is None and self._cache.synced(kind):
-            self.relisted.set()
-        if event_type == "DELETED":
-            self._cache.remove(kind, obj)
-        elif not self._cache.put(kind, obj):
-            # Our own write, or older than what we know: whoever wrote it knows. Others do not: a
-            # training that waits for this one, a deployment that waits for the version.
-            if kind in (KIND_TRAINING, "PolicyVersion"):
-                ident = Key(kind, *object_id(obj))
-                for key in self._relations.concerned(kind, obj) - {ident}:
-                    self._queue.add(key)
-            return
-        self.changed(kind, obj, deleted=event_type == "DELETED")
-
-    def changed(self, kind: str, obj: Obj, *, deleted: bool) -> None:
-        """Wake whoever is concerned by an object that has changed in the cache."""
-        self._relations.learn(kind, obj, deleted=deleted)
-        for key in self._relations.concerned(kind, obj):
-            self._queue.add(key)
 
 
 def _login(configuration: Configuration) -> Callable[..., Any]:

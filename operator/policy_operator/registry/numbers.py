@@ -91,8 +91,12 @@ class Numbers:
         return reserved[training_uid]
 
     async def remember(self, kube: Kube, namespace: str, policy: str, number: int) -> None:
-        """Write the number into the ledger, if it is the highest yet."""
+        """Write the number into the ledger, if it is the highest yet.
+
+        Raises:
+            Conflict: the ledger has changed meanwhile; the cache has it as it is now.
+        """
         async with self._recording[namespace, policy]:
             known = self._cache.get("ConfigMap", namespace, ledger_name(policy))
             if recorded_number(known) < number:
-                await kube.apply(ledger(namespace, policy, number))
+                await kube.apply(ledger(namespace, policy, number), seen=known)

@@ -15,7 +15,7 @@ from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.events import Event
-from policy_operator.machinery.kube import ApiError, NotFound
+from policy_operator.machinery.kube import ApiError, Conflict, NotFound
 from policy_operator.machinery.locks import Locks
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Signal
@@ -24,6 +24,7 @@ from policy_operator.registry.types import RecordServing
 from policy_operator.rollout.decide import decide
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.observe import observe
+from policy_operator.rollout.seen import Seen
 from policy_operator.rollout.state import Verdict
 from policy_operator.rollout.summary import unable
 from policy_operator.rollout.types import (
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # What a user must change: a bad field (e.g. in server.resources), a quota, a missing permission.
 _REFUSED = (400, 403, 422)
+# The world may be other than the cache said; after this many decisions, back off.
+_ROUNDS = 5
 _locks = Locks()
 
 
@@ -68,12 +71,17 @@ async def reconcile(
             next call goes on from there.
     """
     async with _locks.hold(key):
-        obj = ctx.cache.get(KIND_DEPLOYMENT, key.namespace, key.name)
-        if obj is None or obj["metadata"].get("deletionTimestamp"):
-            await _forget(key, ctx, now)
-            ctx.queue.forget(key)
-            return None
-        return await _reconcile(obj, ctx, now, signals, returned)
+        for _ in range(_ROUNDS):
+            obj = ctx.cache.get(KIND_DEPLOYMENT, key.namespace, key.name)
+            if obj is None or obj["metadata"].get("deletionTimestamp"):
+                await _forget(key, ctx, now)
+                ctx.queue.forget(key)
+                return None
+            try:
+                return await _reconcile(obj, ctx, now, signals, returned)
+            except Conflict as conflict:
+                log.info("%s; deciding again", conflict)
+    raise TimeoutError(f"nothing could be settled in {_ROUNDS} rounds")
 
 
 async def _reconcile(
@@ -86,11 +94,12 @@ async def _reconcile(
     pdep = PolicyDeployment.parse(obj)
     observed = await observe(ctx, pdep, now, signals)
     decision = decide(pdep, observed, now)
+    seen = Seen.of(ctx.cache, decision.actions)
     failure: ApiError | None = None
     final = False
     for action in decision.actions:
         try:
-            await _apply(action, pdep, ctx, now)
+            await _apply(action, pdep, ctx, now, seen)
         except ApiError as error:
             if not final:
                 await _tell(error, obj, pdep, ctx, now)
@@ -129,29 +138,30 @@ async def _write_status(
     status: PolicyDeploymentStatus, obj: Obj, pdep: PolicyDeployment, ctx: Context
 ) -> bool:
     """Write the status if it differs; say whether the object is still there."""
-    meta = pdep.meta
     if status.to_wire() == pdep.status.to_wire():
         return True
     new = skew.carried(obj.get("status"), status)
     try:
-        await ctx.kube.patch_status(KIND_DEPLOYMENT, meta.namespace, meta.name, new, uid=meta.uid)
+        await ctx.kube.patch_status(KIND_DEPLOYMENT, obj, new)
     except NotFound:
         return False
     return True
 
 
-async def _apply(action: Action, pdep: PolicyDeployment, ctx: Context, now: datetime) -> None:
+async def _apply(
+    action: Action, pdep: PolicyDeployment, ctx: Context, now: datetime, seen: Seen
+) -> None:
     """Carry one action out; each may be done again at no harm."""
     namespace, name = pdep.meta.namespace, pdep.meta.name
     match action:
         case ApplyServer():
             for manifest in action.manifests:
-                await ctx.kube.apply(manifest)
+                await seen.write(manifest, ctx)
         case ApplyRoute():
-            await ctx.kube.apply(action.manifest)
+            await seen.write(action.manifest, ctx)
             log.info("weights: %s", _weights(action.manifest))
         case ApplyRules():
-            await ctx.kube.apply(action.manifest)
+            await seen.write(action.manifest, ctx)
         case RecordServing():
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)
         case DeleteServer():
@@ -190,9 +200,8 @@ async def _record(
         if told.to_wire() == status.to_wire():
             return
         new = skew.carried(obj.get("status"), told)
-        uid = obj["metadata"]["uid"]
         try:
-            await ctx.kube.patch_status("PolicyVersion", key.namespace, name, new, uid=uid)
+            await ctx.kube.patch_status("PolicyVersion", obj, new)
         except NotFound:
             log.info("%s was deleted at %s, nothing is recorded on it", name, rfc3339(now))
 

@@ -21,7 +21,13 @@ from policy_api.v1alpha1.version import PolicyVersionStatus
 from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import AlreadyExists, ApiError, NamespaceTerminating, NotFound
+from policy_operator.machinery.kube import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    NamespaceTerminating,
+    NotFound,
+)
 from policy_operator.machinery.queue import Key
 from policy_operator.training import build
 from policy_operator.training.decide import decide
@@ -44,7 +50,7 @@ log = logging.getLogger(__name__)
 
 _INVALID = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 # The world may answer otherwise than the cache said; after this many answers, back off.
-_ROUNDS = 3
+_ROUNDS = 5
 
 
 class Refused(Exception):  # noqa: N818 - not an error of ours
@@ -80,12 +86,12 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
         decision = decide(training, replace(observed, refusal=refusal), now)
         try:
             await _apply(ctx, training, decision, reserved)
+            await _write(ctx, obj, training, decision)
         except Refused as error:
             refusal = error.refusal
-        except Changed as change:
+        except (Changed, Conflict) as change:
             log.info("%s; deciding again", change)
         else:
-            await _write(ctx, obj, training, decision)
             return decision.next_check_at
     raise TimeoutError(f"nothing could be settled in {_ROUNDS} rounds")
 
@@ -95,13 +101,8 @@ async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision)
     status = decision.status
     if status != training.status:
         try:
-            await ctx.kube.patch_status(
-                "PolicyTraining",
-                training.meta.namespace,
-                training.meta.name,
-                skew.carried(obj.get("status"), status),
-                uid=training.meta.uid,
-            )
+            new = skew.carried(obj.get("status"), status)
+            await ctx.kube.patch_status("PolicyTraining", obj, new)
         except NotFound:
             return  # deleted meanwhile: there is nobody left to tell
     if finished(status):
@@ -194,8 +195,9 @@ async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) ->
 
 
 async def _stop(ctx: Context, namespace: str, job: str) -> None:
+    seen = ctx.cache.get("Job", namespace, job)
     try:
-        await ctx.kube.merge_patch("Job", namespace, job, {"spec": {"suspend": True}})
+        await ctx.kube.merge_patch("Job", namespace, job, {"spec": {"suspend": True}}, seen=seen)
     except NotFound:
         raise Changed(f"Job {job} is gone") from None
 
@@ -228,6 +230,4 @@ async def _record(
     )
     new = old.model_copy(update={"conditions": list(conditions)})
     written = skew.carried(version.get("status"), new)
-    await ctx.kube.patch_status(
-        "PolicyVersion", namespace, name, written, uid=version["metadata"]["uid"]
-    )
+    await ctx.kube.patch_status("PolicyVersion", version, written)

@@ -93,8 +93,9 @@ class Registry:
         self.cache = cache
         self.written = []
 
-    async def apply(self, manifest):
+    async def apply(self, manifest, *, seen):
         await asyncio.sleep(0)
+        assert seen is self.cache.get("ConfigMap", "ml", manifest["metadata"]["name"])
         self.written.append(recorded_number(manifest))
         manifest["metadata"] |= {"uid": "book", "resourceVersion": str(len(self.written))}
         self.cache.put("ConfigMap", manifest)

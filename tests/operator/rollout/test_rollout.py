@@ -325,10 +325,10 @@ def test_what_the_api_server_refuses_is_told(canary: World):
     canary.edit(server={"resources": {"limits": {"memory": "much"}}})
     real = canary.apply
 
-    async def refuses(manifest: dict[str, Any]) -> dict[str, Any]:
+    async def refuses(manifest: dict[str, Any], **options: Any) -> dict[str, Any]:
         if manifest["kind"] == "Deployment":
             raise ApiError(422, "Invalid", "memory: quantities must match", "APPLY /x")
-        return await real(manifest)
+        return await real(manifest, **options)
 
     canary.apply = refuses  # type: ignore[method-assign]
     for _ in range(2):
