@@ -36,6 +36,8 @@ _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
+# No object has this resource version: etcd's first write makes its second revision.
+_NO_VERSION = "1"
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,16 @@ def _error(status: int, body: bytes, call: str) -> ApiError:
     try:
         answer = json.loads(body)
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
-        causes = {c.get("reason") for c in (answer.get("details") or {}).get("causes") or ()}
+        causes = (answer.get("details") or {}).get("causes") or ()
+        reasons, fields = ({c.get(part) for c in causes} for part in ("reason", "field"))
     except (ValueError, AttributeError):
         reason, message = "", body[:500].decode(errors="replace")
-        causes = set()
+        reasons, fields = set(), set()
     match status, reason:
-        case 403, _ if "NamespaceTerminating" in causes:
+        case 403, _ if "NamespaceTerminating" in reasons:
             return NamespaceTerminating(status, reason, message, call)
+        case 422, _ if "metadata.uid" in fields:  # said of a uid that is not the object's
+            return Conflict(409, "Conflict", message, call)
         case 409, "AlreadyExists":
             return AlreadyExists(status, reason, message, call)
         case 409, _:
@@ -152,6 +157,11 @@ def _version(seen: Obj) -> Obj:
     No two objects ever have one version: a later object of the same name is told by it as well.
     """
     return {"resourceVersion": seen["metadata"]["resourceVersion"]}
+
+
+def _identity(seen: Obj) -> Obj:
+    """Return the metadata that makes a write fail unless it is this very object at this version."""
+    return {"uid": seen["metadata"]["uid"], **_version(seen)}
 
 
 def _selector(labels: Mapping[str, str]) -> str:
@@ -221,7 +231,8 @@ class Kube:
         answer: Obj = json.loads(data)
         return answer
 
-    def _remember(self, kind: str, obj: Obj, *, expected: bool = False) -> Obj:
+    def remember(self, kind: str, obj: Obj, *, expected: bool = False) -> Obj:
+        """Take an answer of the API server into the cache, if its kind is kept there."""
         if RESOURCES[kind].cached:
             self._tell(kind, obj, expected)
         return obj
@@ -240,15 +251,24 @@ class Kube:
                 meta = seen["metadata"]
                 await self.get(kind, meta["namespace"], meta["name"])
             raise
-        return self._remember(kind, obj, expected=seen is not None)
+        return self.remember(kind, obj, expected=seen is not None)
 
-    async def get(self, kind: str, namespace: str, name: str) -> Obj | None:
-        """Read one object from the API server; None when there is none."""
+    async def get(
+        self, kind: str, namespace: str, name: str, *, remember: bool = True
+    ) -> Obj | None:
+        """Read one object from the API server; None when there is none.
+
+        Args:
+            kind: Kind of the object.
+            namespace: Its namespace.
+            name: Its name.
+            remember: Put it into the cache; not what no watch keeps up to date there.
+        """
         try:
             obj = await self.call("GET", RESOURCES[kind].path(namespace, name), kind)
         except NotFound:
             return None
-        return self._remember(kind, obj)
+        return self.remember(kind, obj) if remember else obj
 
     async def list(
         self,
@@ -284,24 +304,38 @@ class Kube:
         path = RESOURCES[kind].path(manifest["metadata"].get("namespace"))
         query = {"fieldManager": FIELD_MANAGER}
         obj = await self.call("POST", path, kind, query=query, body=manifest)
-        return self._remember(kind, obj, expected=True)
+        return self.remember(kind, obj, expected=True)
 
-    async def apply(self, manifest: Obj, *, seen: Obj | None = None) -> Obj:
+    async def apply(self, manifest: Obj, *, seen: Obj | None) -> Obj:
         """Make the object have these fields (server-side apply, forced, one field manager).
+
+        What a POST creates belongs to another kind of manager (Update), and a field of it stays
+        when a later apply leaves it out. So an apply creates as well: it compares the version of
+        what is there with one that nothing has.
 
         Args:
             manifest: The fields.
-            seen: The object that this was decided on.
+            seen: The object that this was decided on, which is ours; None: there was none.
 
         Raises:
-            Conflict: it has changed since, or is another one; the cache has the newest state.
+            AlreadyExists: there was none, and there is one now; it is left as it is.
+            Conflict: it has changed since, or is another one, or gone.
         """
         kind, meta = manifest["kind"], manifest["metadata"]
         path = RESOURCES[kind].path(meta.get("namespace"), meta["name"])
-        body = manifest
-        if seen is not None:
-            body = {**manifest, "metadata": {**meta, **_version(seen)}}
-        return await self._write(path, kind, body, _APPLY_PATCH, seen=seen, force="true")
+        # Without the uid, a version that is gone would be created anew.
+        known = {"resourceVersion": _NO_VERSION} if seen is None else _identity(seen)
+        body = {**manifest, "metadata": {**meta, **known}}
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        try:
+            obj = await self.call(
+                "PATCH", path, kind, query=query, body=body, content_type=_APPLY_PATCH
+            )
+        except Conflict as error:
+            if seen is not None:
+                raise
+            raise AlreadyExists(409, "AlreadyExists", error.message, f"APPLY {path}") from error
+        return self.remember(kind, obj, expected=True)
 
     async def replace(self, manifest: Obj) -> Obj:
         """Replace an object, if it still has the manifest's resource version.
@@ -313,7 +347,7 @@ class Kube:
         path = RESOURCES[kind].path(meta.get("namespace"), meta["name"])
         query = {"fieldManager": FIELD_MANAGER}
         obj = await self.call("PUT", path, kind, query=query, body=manifest)
-        return self._remember(kind, obj, expected=True)
+        return self.remember(kind, obj, expected=True)
 
     async def merge_patch(
         self, kind: str, namespace: str, name: str, patch: Obj, *, seen: Obj | None = None

@@ -11,7 +11,8 @@ from policy_api.keys import KIND_DEPLOYMENT
 from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
 
-from policy_operator.children import owned
+from policy_operator import ownership
+from policy_operator.children import Foreign, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.events import Event
@@ -32,6 +33,7 @@ from policy_operator.rollout.types import (
     ApplyRoute,
     ApplyRules,
     ApplyServer,
+    Decision,
     DeleteObject,
     DeleteServer,
     PolicyDeployment,
@@ -92,14 +94,57 @@ async def _reconcile(
     returned: asyncio.Event | None,
 ) -> datetime | None:
     pdep = PolicyDeployment.parse(obj)
-    observed = await observe(ctx, pdep, now, signals)
-    decision = decide(pdep, observed, now)
-    seen = Seen.of(ctx.cache, decision.actions)
+    foreign: tuple[Foreign, ...] = ()
+    while True:
+        observed = await observe(ctx, pdep, now, signals, foreign)
+        decision = decide(pdep, observed, now)
+        seen = Seen.of(pdep.meta.uid, ctx.cache, decision.actions)
+        try:
+            failure = await _carry_out(decision, seen, obj, ctx, now=now, returned=returned)
+        except ownership.Taken as taken:
+            if observed.taken(taken.foreign.kind, taken.foreign.name) is not None:
+                raise  # it was known and written all the same
+            # The API server alone knows: decide again, now that we do too.
+            foreign = (*foreign, taken.foreign)
+        else:
+            break
+    if not await _write_status(decision.status, obj, pdep, ctx):
+        return None  # deleted meanwhile; the watch says so and what is left is forgotten
+    for event in decision.events:
+        ctx.events.emit(obj, event)
+    if failure is not None:
+        raise failure
+    if decision.status.state == "WaitingForMonitoring":
+        ctx.monitor.hurry()
+    return decision.next_check_at
+
+
+async def _carry_out(
+    decision: Decision,
+    seen: Seen,
+    obj: Obj,
+    ctx: Context,
+    *,
+    now: datetime,
+    returned: asyncio.Event | None,
+) -> ApiError | None:
+    """Carry the actions out in their order.
+
+    Returns:
+        What failed after a rollback's weights were written; the status is written nevertheless.
+
+    Raises:
+        Taken: an object of a child's name is somebody else's.
+        ApiError, OSError, TimeoutError: an action failed.
+    """
+    pdep = PolicyDeployment.parse(obj)
     failure: ApiError | None = None
     final = False
     for action in decision.actions:
         try:
             await _apply(action, pdep, ctx, now, seen)
+        except ownership.Taken:
+            raise
         except ApiError as error:
             if not final:
                 await _tell(error, obj, pdep, ctx, now)
@@ -110,15 +155,7 @@ async def _reconcile(
             final = True
             if returned is not None:
                 returned.set()
-    if not await _write_status(decision.status, obj, pdep, ctx):
-        return None  # deleted meanwhile; the watch says so and what is left is forgotten
-    for event in decision.events:
-        ctx.events.emit(obj, event)
-    if failure is not None:
-        raise failure
-    if decision.status.state == "WaitingForMonitoring":
-        ctx.monitor.hurry()
-    return decision.next_check_at
+    return failure
 
 
 async def _tell(

@@ -3,14 +3,19 @@
 A write that meets a newer state than the one it was decided on is refused. Where only a controller
 has written its status meanwhile, which it does after each of our writes, the decision still holds:
 the write is repeated at once. A rollback does not wait for a Gateway's controller to have its say.
+
+Only what is ours counts as seen. By the name of a child of ours anything may have been made: then
+nothing is written, and whose it is is told.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from policy_operator import ownership
+from policy_operator.children import labelled, managed, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
-from policy_operator.machinery.kube import Conflict
+from policy_operator.machinery.kube import AlreadyExists, Conflict
 from policy_operator.rollout.types import Action, ApplyRoute, ApplyRules, ApplyServer
 
 # Controllers write once or twice after a change; a state that never stands still is decided anew.
@@ -45,19 +50,25 @@ def wanted(obj: Obj) -> Obj:
 class Seen:
     """The children that a decision writes, as it saw them; None where there was none."""
 
+    owner: str
+    """Its uid."""
     objects: dict[tuple[str, str, str], Obj | None]
 
     @classmethod
-    def of(cls, cache: Cache, actions: Iterable[Action]) -> "Seen":
+    def of(cls, owner: str, cache: Cache, actions: Iterable[Action]) -> "Seen":
         """Look at what is about to be written; call it before anything is awaited."""
-        idents = map(_id, _manifests(actions))
-        return cls({ident: cache.get(*ident) for ident in idents})
+        found = {ident: cache.get(*ident) for ident in map(_id, _manifests(actions))}
+        ours = {
+            i: obj if obj is not None and owned(obj, owner) else None for i, obj in found.items()
+        }
+        return cls(owner, ours)
 
     async def write(self, manifest: Obj, ctx: Context) -> None:
-        """Apply a manifest.
+        """Create a child, or make it have the manifest's fields: one call, most often.
 
         Raises:
-            Conflict: the object is other than it was seen, and not by its status alone.
+            Taken: an object of its name is not ours; nothing was written.
+            Conflict: the child is other than it was seen, and not by its status alone.
             ApiError, OSError, TimeoutError: the write failed.
         """
         ident = _id(manifest)
@@ -65,11 +76,20 @@ class Seen:
         for left in reversed(range(_TRIES)):
             try:
                 await ctx.kube.apply(manifest, seen=seen)
-            except Conflict:
-                found = ctx.cache.get(*ident)
-                same = seen is not None and found is not None and wanted(found) == wanted(seen)
-                if not left or not same:
-                    raise
+            except (AlreadyExists, Conflict) as error:
+                found = await ownership.find(ctx.kube, ctx.cache, manifest, self.owner)
+                if not left or found is None or not _holds(seen, found):
+                    raise Conflict(
+                        409, "Conflict", error.message, f"{ident[0]} {ident[2]}"
+                    ) from None
                 seen = found
             else:
                 return
+
+
+def _holds(seen: Obj | None, found: Obj) -> bool:
+    """Whether what was decided on the one state holds for the other one as well."""
+    if seen is None:
+        # No watch tells of a child whose label was taken away: it must be written to have it again.
+        return not labelled(found, managed({}))
+    return wanted(found) == wanted(seen)

@@ -213,6 +213,11 @@ def _completed(state: TrainingState, view: AttemptView, end: End, observed: Obse
             "policy? Run this training again under a new name"
         )
         return Decision(state.ended(False, reasons.VERSION_CONFLICT, message).status)
+    if observed.refusal is not None:
+        # Of what the record needs. The attempt's end is not told yet: its report is needed again.
+        state = state.update(attempts=list(state.training.status.attempts))
+        state = state.running(reasons.REFUSED, observed.refusal.message)
+        return Decision(state.status, next_check_at=state.now + _ASK_AGAIN)
     verdicts = evaluate(spec.exit_criteria, report.metrics)
     met = all(v.met for v in verdicts)
     state = state.update(

@@ -18,6 +18,7 @@ from policy_api.rules.criteria import summary
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus
 
+from policy_operator import ownership
 from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
@@ -139,7 +140,7 @@ async def _act(
             plan = replace(_plan(ctx, training, index, needed, reserved), image=image)
             await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
         case StopJob(job):
-            await _stop(ctx, meta.namespace, job)
+            await _stop(ctx, training, job)
         case RecordVersion():
             await _record(ctx, training, action, status)
         case DeleteTraining():
@@ -163,16 +164,12 @@ async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:
     try:
         await ctx.kube.create(manifest)
     except AlreadyExists:
-        kind, meta = manifest["kind"], manifest["metadata"]
-        found = await ctx.kube.get(kind, meta["namespace"], meta["name"])
+        try:
+            found = await ownership.find(ctx.kube, ctx.cache, manifest, training.meta.uid)
+        except ownership.Taken as taken:
+            raise Refused(_name_taken(taken)) from None
         if found is None:
-            raise Changed(f"{kind} {meta['name']} came and went") from None
-        if not owned(found, training.meta.uid):
-            message = (
-                f"{kind} {meta['name']} exists and is not of this training: "
-                "waiting for it to be deleted"
-            )
-            raise Refused(Refusal(message, final=False)) from None
+            raise Changed(f"{manifest['kind']} {manifest['metadata']['name']} is gone") from None
     except NamespaceTerminating:
         raise
     except ApiError as error:
@@ -182,6 +179,12 @@ async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:
         if error.status == HTTPStatus.FORBIDDEN:
             raise Refused(Refusal(error.message, final=False)) from error
         raise
+
+
+def _name_taken(taken: ownership.Taken) -> Refusal:
+    """Say whose the name is, and what to do: the training waits, and goes on once it is free."""
+    what = taken.foreign.sentence
+    return Refusal(f"{what}: delete or rename it, or train under another name", final=False)
 
 
 async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) -> None:
@@ -194,8 +197,12 @@ async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) ->
             raise result
 
 
-async def _stop(ctx: Context, namespace: str, job: str) -> None:
+async def _stop(ctx: Context, training: Training, job: str) -> None:
+    """Suspend a Job of ours: that very one, not a later one of its name."""
+    namespace = training.meta.namespace
     seen = ctx.cache.get("Job", namespace, job)
+    if seen is None or not owned(seen, training.meta.uid):
+        raise Changed(f"Job {job} is gone")
     try:
         await ctx.kube.merge_patch("Job", namespace, job, {"spec": {"suspend": True}}, seen=seen)
     except NotFound:
@@ -209,7 +216,10 @@ async def _record(
     manifest = build.policy_version(training, record, status.cost)
     namespace, name = training.meta.namespace, manifest["metadata"]["name"]
     number = manifest["spec"]["version"]
-    await ctx.numbers.remember(ctx.kube, namespace, training.spec.policy, number)
+    try:
+        await ctx.numbers.remember(ctx.kube, namespace, training.spec.policy, number)
+    except ownership.Taken as taken:
+        raise Refused(_name_taken(taken)) from None
     try:
         version = await ctx.kube.create(manifest)
     except AlreadyExists:
