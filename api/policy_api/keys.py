@@ -13,6 +13,7 @@ AUDIENCE: Final = GROUP  # of the projected token with which a trainer reports
 
 # Labels on everything that the operator creates.
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_PROGRAM: Final = "app.kubernetes.io/name"  # of the operator's own pods
 LABEL_POLICY: Final = f"{GROUP}/policy"
 LABEL_VERSION: Final = f"{GROUP}/version"
 LABEL_TRAINING: Final = f"{GROUP}/training"

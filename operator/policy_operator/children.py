@@ -92,7 +92,7 @@ def _whose(obj: Obj) -> str:
     owner = controller(obj)
     if owner is not None:
         uid = f", uid {owner['uid']}" if owner["apiVersion"] == GROUP_VERSION else ""
-        return f"belongs to {owner['kind']} {owner['name']}{uid}{f' ({by})' if by else ''}"
+        return f"belongs to {owner['kind']} {owner['name']}{uid}{f', {by}' if by else ''}"
     if manager == FIELD_MANAGER:
         return f"has no owner, though its label {LABEL_MANAGED_BY} is {manager}"
     if by:

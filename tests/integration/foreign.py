@@ -35,7 +35,7 @@ _BODIES: dict[str, Obj] = {
     "ConfigMap": {"apiVersion": "v1", "data": {"key": "theirs"}},
     "PrometheusRule": {
         "apiVersion": "monitoring.coreos.com/v1",
-        "spec": {"groups": [{"name": "theirs", "rules": []}]},
+        "spec": {"groups": []},
     },
     "Job": {
         "apiVersion": "batch/v1",
@@ -101,7 +101,7 @@ def make(api: Api, kind: str, namespace: str, name: str, *, ours: bool) -> tuple
         reference["uid"] = owner["metadata"]["uid"]
         made["metadata"]["ownerReferences"] = [reference]
         made["metadata"]["labels"] = {LABEL_MANAGED_BY: "Helm"}
-        told = "belongs to ConfigMap web (managed by Helm)"
+        told = "belongs to ConfigMap web, managed by Helm"
     return settle(api, api.create(made)), told
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from policy_api.keys import FIELD_MANAGER, LABEL_LEADER, LABEL_MANAGED_BY
+from policy_api.keys import FIELD_MANAGER, LABEL_LEADER, LABEL_MANAGED_BY, LABEL_PROGRAM
 
 from policy_operator.machinery import metrics
 from policy_operator.machinery.cache import Obj
@@ -92,6 +92,12 @@ class Election:
         if not (obj.get("spec") or {}).get("holderIdentity"):
             self._wake.set()
 
+    def _ours(self, found: Obj) -> bool:
+        """Whether the Lease is the operator's: it makes it with its label."""
+        label = (found["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY)
+        holder = (found.get("spec") or {}).get("holderIdentity")
+        return label == FIELD_MANAGER or holder == self._settings.pod_name
+
     def _free(self, found: Obj) -> bool:
         """Whether the Lease may be taken: ours, released, or not renewed for its duration."""
         spec = found.get("spec") or {}
@@ -109,6 +115,13 @@ class Election:
         settings = self._settings
         found = await self._kube.get("Lease", settings.namespace, settings.lease_name)
         self._health.contact()
+        if found is not None and not self._ours(found):
+            log.error(
+                "Lease %s/%s is another program's: nobody leads. Delete it, or set POLICYOPS_LEASE",
+                settings.namespace,
+                settings.lease_name,
+            )
+            return False
         if found is not None and not self._free(found):
             if self.leading.is_set():
                 raise LeaseLostError(f"the Lease is {found['spec']['holderIdentity']}'s now")
@@ -197,13 +210,16 @@ class Election:
         await self._kube.merge_patch(
             "Pod", settings.namespace, settings.pod_name, _labels({LABEL_LEADER: "true"})
         )
-        for pod in await self._kube.list("Pod", settings.namespace, {LABEL_LEADER: "true"}):
+        pods = await self._kube.list("Pod", settings.namespace, {LABEL_LEADER: "true"})
+        program = {p["metadata"]["name"]: _program(p) for p in pods}
+        for pod in pods:
             name = pod["metadata"]["name"]
-            if name != settings.pod_name:
-                with contextlib.suppress(NotFound):  # it ended meanwhile
-                    await self._kube.merge_patch(
-                        "Pod", settings.namespace, name, _labels({LABEL_LEADER: None})
-                    )
+            if name == settings.pod_name or program[name] != program.get(settings.pod_name):
+                continue  # a pod of another program may be labelled as it likes
+            with contextlib.suppress(NotFound):  # it ended meanwhile
+                await self._kube.merge_patch(
+                    "Pod", settings.namespace, name, _labels({LABEL_LEADER: None}), seen=pod
+                )
 
     async def release(self) -> None:
         """Give the Lease away, so that another takes over at once. The caller has stopped work."""
@@ -215,6 +231,12 @@ class Election:
         if found is None or found["spec"].get("holderIdentity") != settings.pod_name:
             return
         await self._kube.replace(lease(settings, found, "", datetime.now(UTC)))
+
+
+def _program(pod: Obj) -> str | None:
+    """Return what the Service selects our pods by."""
+    value: str | None = (pod["metadata"].get("labels") or {}).get(LABEL_PROGRAM)
+    return value
 
 
 def _labels(labels: dict[str, str | None]) -> Obj:

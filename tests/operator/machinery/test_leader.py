@@ -39,7 +39,7 @@ class Leases:
                 await leases.reach(who)
                 return leases.stored
 
-            async def merge_patch(self, kind, _namespace, name, patch):
+            async def merge_patch(self, kind, _namespace, name, patch, *, seen=None):
                 assert kind == "Pod"
                 await asyncio.sleep(leases.slow_pods)
                 if leases.no_pods:
@@ -47,7 +47,11 @@ class Leases:
                 leases.marks.append((name, patch["metadata"]["labels"]))
 
             async def list(self, *_):
-                return [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]
+                return [
+                    {"metadata": {"name": "a"}},
+                    {"metadata": {"name": "b"}},
+                    {"metadata": {"name": "c", "labels": {"app.kubernetes.io/name": "other"}}},
+                ]
 
             async def create(self, manifest):
                 await leases.reach(who)
@@ -264,5 +268,23 @@ def test_marking_the_pod_delays_no_renewal_and_is_tried_again():
             await asyncio.sleep(200)
             labels = [(name, next(iter(mark.values()))) for name, mark in leases.marks]
             assert labels == [("a", "true"), ("b", None)]
+
+    play(story)
+
+
+def test_the_lease_of_another_program_is_not_taken_even_when_it_has_expired():
+    async def story(loop: Loop) -> None:
+        leases = Leases()
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1}
+        leases.stored = {"metadata": {"resourceVersion": "7", "labels": {}}, "spec": spec}
+        theirs = leases.stored
+        a = election(leases, "a", loop)
+        async with running(a):
+            await asyncio.sleep(300)
+            assert not a.leading.is_set()
+            assert leases.stored is theirs
+            leases.stored = None
+            await asyncio.sleep(2 * RETRY_SECONDS)
+            assert a.leading.is_set(), "once the name is free"
 
     play(story)

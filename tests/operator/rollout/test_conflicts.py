@@ -100,7 +100,7 @@ def test_one_versions_taken_name_stops_that_version_alone(serving: World):
         world.advance(100)
     message = world.condition("Progressing")["message"]
     assert message.startswith(
-        f"Service {NAME}-v3 exists and belongs to Deployment web (managed by Helm): delete"
+        f"Service {NAME}-v3 exists and belongs to Deployment web, managed by Helm: delete"
     )
     assert world.condition("Ready")["status"] == "True"
     assert world.weights == [], "a route never names a Service that is not ours"

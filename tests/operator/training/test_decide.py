@@ -403,3 +403,21 @@ def test_news_are_told_once():
         cluster.step()
     assert cluster.events == told
     assert [e.reason for e in told] == ["AttemptStarted", "Training"]
+
+
+def test_a_record_whose_name_is_taken_waits_and_loses_nothing():
+    cluster = Cluster(training())
+    cluster.settle()
+    cluster.end(0, ended(message=done()), failed=False)
+    cluster.refusal = Refusal("ConfigMap forge-versions exists and is managed by Helm", False)
+    for _ in range(3):
+        decision = cluster.step()
+        assert decision.status.state == "Refused"
+        assert decision.next_check_at == cluster.now + timedelta(seconds=30)
+        assert decision.actions == ()
+        cluster.now += timedelta(seconds=60)
+    cluster.refusal = None
+    cluster.settle()
+    assert cluster.training.status.state == "Succeeded"
+    assert cluster.training.status.version == 1
+    assert cluster.versions_made == [1]
