@@ -222,8 +222,8 @@ class Operator:
         self._token = await webhook_token(ctx.kube, settings.namespace)
         if self._election.leading.is_set():
             ca = ctx.authority.ca
-            await ctx.authority.publish(ctx.kube, settings.ca_namespaces)
-            if await trust.refresh(ctx, ca):
+            published = await ctx.authority.publish(ctx.kube, settings.ca_namespaces)
+            if await trust.refresh(ctx, ca) and published:
                 ctx.authority.told(ca)
 
     async def _housekeeping(self) -> None:

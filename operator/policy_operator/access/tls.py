@@ -349,17 +349,23 @@ class Authority:
         """Hear that all clients have been given these certificates."""
         self._told = ca
 
-    async def publish(self, kube: Kube, namespaces: tuple[str, ...]) -> None:
+    async def publish(self, kube: Kube, namespaces: tuple[str, ...]) -> bool:
         """Write the CA's ConfigMap into these namespaces; one that can't be written stops no other.
+
+        Returns:
+            Whether all of them have it now.
 
         Raises:
             OSError, TimeoutError: the API server can't be reached.
         """
+        complete = True
         for namespace in namespaces:
             try:
                 await self._publish(kube, namespace)
             except ApiError as error:
+                complete = False
                 log.warning("the CA can't be published: %s", error)
+        return complete
 
     async def _publish(self, kube: Kube, namespace: str) -> None:
         wanted = ca_config_map(self.bundle, namespace)
