@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -109,6 +109,14 @@ class NamespaceTerminating(ApiError):  # noqa: N818 - the API's own word
     """The namespace is being deleted: nothing new can be made in it, and all of it will go."""
 
 
+class Invalid(ApiError):  # noqa: N818 - the API's own word
+    """The object breaks the API's own rules, whatever admission policies say: it always will."""
+
+
+class Denied(ApiError):  # noqa: N818 - the API's own word
+    """Admission takes the object not now: a quota, a policy, a webhook that can't be reached."""
+
+
 class Conflict(ApiError):  # noqa: N818 - the API's own word
     """The object changed meanwhile, or is another one (uid)."""
 
@@ -118,23 +126,41 @@ def _error(status: int, body: bytes, call: str) -> ApiError:
         answer = json.loads(body)
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
         causes = (answer.get("details") or {}).get("causes") or ()
-        reasons, fields = ({c.get(part) for c in causes} for part in ("reason", "field"))
     except (ValueError, AttributeError):
-        reason, message = "", body[:500].decode(errors="replace")
-        reasons, fields = set(), set()
+        reason, message, causes = "", body[:500].decode(errors="replace"), ()
+    return _error_class(status, reason, message, causes)(status, reason, message, call)
+
+
+def _error_class(
+    status: int, reason: str, message: str, causes: Sequence[Mapping[str, Any]]
+) -> type[ApiError]:
+    """Tell one refusal from another."""
+    found: type[ApiError]
+    # A webhook chooses the code of its refusal freely, and may name fields as well.
+    webhook = "admission webhook " in message or "failed calling webhook " in message
     match status, reason:
-        case 403, _ if "NamespaceTerminating" in reasons:
-            return NamespaceTerminating(status, reason, message, call)
-        case 422, _ if "metadata.uid" in fields:  # said of a uid that is not the object's
-            return Conflict(409, "Conflict", message, call)
+        case 403, _ if any(c.get("reason") == "NamespaceTerminating" for c in causes):
+            found = NamespaceTerminating
+        case 422, _ if any(c.get("field") == "metadata.uid" for c in causes):
+            found = Conflict  # said of a uid that is not the object's
+        case _ if webhook:
+            found = Denied
         case 409, "AlreadyExists":
-            return AlreadyExists(status, reason, message, call)
+            found = AlreadyExists
         case 409, _:
-            return Conflict(status, reason, message, call)
+            found = Conflict
         case 404, _:
-            return NotFound(status, reason, message, call)
+            found = NotFound
+        # An admission policy's refusal has the same code and reason, but names no field.
+        case 422, "Invalid" if any(c.get("field") for c in causes):
+            found = Invalid
+        case 400, _ if " cannot be handled as a " in message:  # it can't even be decoded
+            found = Invalid
+        case ((400 | 403 | 413 | 422), _):
+            found = Denied
         case _:
-            return ApiError(status, reason, message, call)
+            found = ApiError
+    return found
 
 
 async def load_configuration() -> Configuration:
@@ -275,9 +301,12 @@ class Kube:
         kind: str,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> Objs:
         """Read objects from the API server."""
-        objects, _ = await self.list_with_version(kind, namespace, _selector(labels or {}))
+        objects, _ = await self.list_with_version(
+            kind, namespace, _selector(labels or {}), _selector(fields or {})
+        )
         return objects
 
     async def list_with_version(
@@ -285,10 +314,13 @@ class Kube:
         kind: str,
         namespace: str | None = None,
         selector: str | None = None,
+        fields: str | None = None,
     ) -> tuple[Objs, int]:
         """Read objects by label selector, and the resource version at which the list is true."""
         resource = RESOURCES[kind]
         query = {"labelSelector": selector} if selector else {}
+        if fields:
+            query["fieldSelector"] = fields
         answer = await self.call("GET", resource.path(namespace), kind, query=query)
         # Items of a list carry neither kind nor apiVersion.
         head = {"apiVersion": resource.api_version, "kind": kind}
