@@ -16,7 +16,9 @@ from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatu
 from policy_api.v1alpha1.version import PolicyVersionStatus, TrainingOrigin, VersionArtifact
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training.decide import decide
-from policy_operator.training.outcome import view
+from policy_operator.training.outcome import job_runs, view
+from policy_operator.training.pods import pod_active
+from policy_operator.training.starts import lingering
 from policy_operator.training.types import (
     CompleteAttempt,
     Decision,
@@ -100,7 +102,7 @@ def pod(
         "creationTimestamp": rfc3339(T0),
     }
     if deleted:
-        metadata["deletionTimestamp"] = rfc3339(T0)
+        metadata["deletionTimestamp"] = rfc3339(T0)  # when its grace time is over
     return {
         "metadata": metadata,
         "spec": {"containers": [{"name": "trainer", "image": "registry.example/trainer:1"}]},
@@ -109,6 +111,21 @@ def pod(
             "conditions": [*conditions],
             "containerStatuses": [container],
             **status,
+        },
+    }
+
+
+def meshed(made, **proxy):
+    """Give a pod a second container, as a service mesh does; it runs unless told otherwise."""
+    status = made["status"]
+    state = proxy or {"running": {"startedAt": rfc3339(T0)}}
+    proxies = [*made["spec"]["containers"], {"name": "proxy", "image": "mesh:1"}]
+    return made | {
+        "spec": made["spec"] | {"containers": proxies},
+        "status": status
+        | {
+            "phase": "Running",
+            "containerStatuses": [*status["containerStatuses"], {"name": "proxy", "state": state}],
         },
     }
 
@@ -182,8 +199,15 @@ class Cluster:
             for i in sorted(self.jobs)
             if i not in known
         )
+        active = {v.index for v in views if v.end is None}
+        running = [i for i in sorted(self.jobs) if i in known and job_runs(self.jobs[i])]
         return Observed(
             attempts=views,
+            pods_left=any(
+                pod_active(p) for i in self.jobs if i not in active for p in self.pods.get(i, ())
+            ),
+            left_running=tuple(f"sft-{i}" for i in running),
+            lingering=lingering(p for pods in self.pods.values() for p in pods),
             dependencies=self.dependencies,
             version=self.version,
             progress=self.progress,

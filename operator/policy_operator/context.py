@@ -6,6 +6,7 @@ import aiohttp
 
 from policy_operator.access.tls import Authority
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.complaints import Complaints
 from policy_operator.machinery.events import EventRecorder
 from policy_operator.machinery.kube import Kube
 from policy_operator.machinery.progress import ProgressStore
@@ -31,3 +32,4 @@ class Context:
     """What Prometheus last said; `main` runs its loop while it leads."""
     numbers: Numbers
     authority: Authority
+    complaints: Complaints

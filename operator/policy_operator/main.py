@@ -23,6 +23,7 @@ from policy_operator.access.auth import Trainers, webhook_token
 from policy_operator.context import Context
 from policy_operator.machinery import logs, metrics
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.complaints import Complaints
 from policy_operator.machinery.events import EventRecorder
 from policy_operator.machinery.health import Health
 from policy_operator.machinery.intake import Intake
@@ -280,6 +281,7 @@ async def main() -> None:
             progress=ProgressStore(),
             monitor=Monitor(http, settings.prometheus_url, cache, queue),
             numbers=Numbers(cache),
+            complaints=Complaints(kube),
             authority=tls.Authority(
                 settings.namespace, tls.host_names(settings.host, settings.namespace)
             ),

@@ -12,6 +12,7 @@ from policy_operator.access.auth import PodIdentity, Trainers, pod_identity, sam
 from policy_operator.access.tls import Authority
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.complaints import Complaints
 from policy_operator.machinery.events import EventRecorder
 from policy_operator.machinery.health import Health
 from policy_operator.machinery.kube import ApiError
@@ -144,6 +145,7 @@ async def rig() -> AsyncIterator[Rig]:
             monitor=Monitor(http, None, cache, queue),
             numbers=Numbers(cache),
             authority=Authority("system", ("localhost",)),
+            complaints=Complaints(reviews),
         )
         server = PublicServer(
             ctx,

@@ -398,12 +398,20 @@ class Attempt(ApiModel):
     job: str = Field(description="Name of the Job.")
     started_at: Time | None = Field(default=None, description="When its Job was created.")
     running_since: Time | None = Field(default=None, description="When its first pod started.")
+    stalled_since: Time | None = Field(
+        default=None,
+        description=(
+            "Since when one of its pods has a node and can't start a container (an image, a "
+            "Secret); after 10 minutes the attempt ends."
+        ),
+    )
     ended_at: Time | None = Field(default=None, description="When it ended.")
     reason: str | None = Field(
         default=None,
         description=(
             "Why it ended: Completed, Preempted, Suspended, TrainerFailed, OutOfMemory, "
-            "DataInvalid, ConfigInvalid, ImageNotFound, DeadlineExceeded, BudgetExceeded."
+            "DataInvalid, ConfigInvalid, ImageNotFound, ContainerNotStarted, DeadlineExceeded, "
+            "BudgetExceeded."
         ),
     )
     message: str | None = Field(default=None, description="What happened and why, as a sentence.")

@@ -48,7 +48,7 @@ from policy_operator.machinery.cache import Obj
 from policy_operator.settings import Settings
 from policy_operator.training import storage
 from policy_operator.training.budget import spent_before
-from policy_operator.training.outcome import CONTAINER
+from policy_operator.training.pods import CONTAINER
 from policy_operator.training.types import Dependencies, RecordVersion, Training
 
 _USER = 65532  # "nonroot" of distroless images

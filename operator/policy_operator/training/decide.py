@@ -23,6 +23,7 @@ from policy_api.v1alpha1.version import version_name
 
 from policy_operator.machinery.events import Event, EventType
 from policy_operator.training.attempts import (
+    FAILURES,
     KEPT_ATTEMPTS,
     crashes,
     ended_attempt,
@@ -30,6 +31,7 @@ from policy_operator.training.attempts import (
     next_start,
 )
 from policy_operator.training.budget import Spending, price, spending
+from policy_operator.training.patience import judged, look_again, stuck, try_again
 from policy_operator.training.status import TrainingState, finished, take_progress, take_report
 from policy_operator.training.types import (
     Action,
@@ -48,21 +50,27 @@ from policy_operator.training.types import (
     Waiting,
 )
 
-_ASK_AGAIN = timedelta(seconds=30)  # after a refusal that may pass, e.g. a quota
 _WARNINGS = {
     reasons.UNSCHEDULABLE,
     reasons.IMAGE_NOT_FOUND,
+    reasons.CONTAINER_NOT_STARTED,
     reasons.REFUSED,
     reasons.RETRYING,
     reasons.UNKNOWN_FIELD,
+    reasons.POD_STUCK,
+}
+_WAITS_FOR_OTHERS = {
+    reasons.WAITING_FOR_BASE,
+    reasons.WAITING_FOR_REFERENCE,
+    reasons.SUSPENDED,
 }
 
 
 def _event(old: str | None, status: PolicyTrainingStatus) -> tuple[Event, ...]:
     """Tell a change of state, once."""
     new = status.state or ""
-    if new in ("", old, reasons.STARTING):
-        return ()  # the start of an attempt has its own event
+    if new in ("", old, reasons.STARTING, reasons.ENDING):
+        return ()  # the start of an attempt has its own event, and so has what follows its end
     failed = get_condition(status.conditions, COND_SUCCEEDED)
     bad = new in _WARNINGS or (failed is not None and failed.status == "False")
     kind: EventType = "Warning" if bad else "Normal"
@@ -84,12 +92,16 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     """
     if training.meta.deletion_timestamp is not None:
         return Decision(status=training.status)
+    observed = judged(observed, training.status.attempts, now)
     if (held := _held(training, observed, now)) is not None:
         return held
     attempts = merge_attempts(training.status.attempts, observed.attempts, now)
     spent = spending(training, attempts, now)
+    # Once the status has an attempt's end, whatever its Job still runs is stopped.
+    stops = tuple(StopJob(job) for job in observed.left_running)
     if finished(training.status) and not _goes_on(training.status, spent):
-        return _after_the_end(training, observed, now)
+        rest = _after_the_end(training, observed, now)
+        return replace(rest, actions=(*stops, *rest.actions))
 
     state = TrainingState(training, now, training.status).update(
         finished_at=None,
@@ -98,13 +110,32 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
         trainer_image=_image(training.status, attempts, observed),
     )
-    decision = _decide(state, attempts, observed, spent)
+    decision = _say_what_is_stuck(state, _decide(state, attempts, observed, spent), observed)
     status = decision.status
     if attempts:
         told = price(training.spec, spent.seconds, status.progress)
         status = status.model_copy(update={"cost": told})
     news = _event(training.status.state, status)
-    return replace(decision, status=status, events=(*decision.events, *news))
+    told_ended = {a.index for a in status.attempts if a.ended_at is not None}
+    to_stop = any(v.job_runs and v.index in told_ended for v in observed.attempts)
+    due = look_again(observed, attempts, now) if not finished(status) else None
+    return Decision(
+        status=status,
+        actions=(*stops, *decision.actions),
+        next_check_at=_sooner(decision.next_check_at, due, now if to_stop else None),
+        events=(*decision.events, *news),
+    )
+
+
+def _say_what_is_stuck(state: TrainingState, decision: Decision, observed: Observed) -> Decision:
+    """Say that a pod does not end, when that is what all else waits for."""
+    status, sentence = decision.status, stuck(observed.lingering, state.now)
+    if sentence is None or finished(status) or status.state in _WAITS_FOR_OTHERS:
+        return decision
+    running = get_condition(status.conditions, COND_RUNNING)
+    really = running is not None and running.status == "True"
+    told = replace(state, status=status).running(reasons.POD_STUCK, sentence, really=really)
+    return replace(decision, status=told.status)
 
 
 def _held(training: Training, observed: Observed, now: datetime) -> Decision | None:
@@ -161,13 +192,11 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     ):
         return Decision(state.ended(False, last.reason, last.message or "").status)
     if observed.refusal is not None and observed.refusal.final:
-        return Decision(
-            state.ended(False, str(Outcome.CONFIG_INVALID), observed.refusal.message).status
-        )
+        return _never_taken(state, attempts, view, observed.refusal.message)
     retries = training.spec.max_retries
-    if last is not None and last.reason == Outcome.TRAINER_FAILED and crashes(attempts) > retries:
+    if last is not None and last.reason in FAILURES and crashes(attempts) > retries:
         message = f"{last.message} (attempt {last.index}; maxRetries {retries} are used up)"
-        return Decision(state.ended(False, str(Outcome.TRAINER_FAILED), message).status)
+        return Decision(state.ended(False, last.reason, message).status)
 
     # 3. Its time is over.
     limit = training.spec.active_deadline_seconds
@@ -197,6 +226,27 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     return _start(state, attempts, observed, deadline, spent.left_seconds)
 
 
+def _never_taken(
+    state: TrainingState, attempts: tuple[Attempt, ...], view: AttemptView | None, message: str
+) -> Decision:
+    """Fail for good: the API server calls a child invalid. What runs already is stopped next."""
+    if view is not None and view.end is None:
+        over = ended_attempt(
+            view, End(Outcome.CONFIG_INVALID, message, state.now), attempts[-1], state.now
+        )
+        state = state.update(attempts=[*attempts[:-1], over][-KEPT_ATTEMPTS:])
+    return Decision(state.ended(False, str(Outcome.CONFIG_INVALID), message).status)
+
+
+def _refused(state: TrainingState, message: str) -> tuple[TrainingState, datetime]:
+    """Say that the API server refuses a child for now, and when to try again."""
+    before = state.training.status
+    old = get_condition(before.conditions, COND_RUNNING)
+    again = before.state == reasons.REFUSED and old is not None
+    since = old.last_transition_time if again and old is not None else None
+    return state.running(reasons.REFUSED, message), try_again(since, state.now)
+
+
 def _completed(state: TrainingState, view: AttemptView, end: End, observed: Observed) -> Decision:
     """Judge the exit criteria and record the version."""
     report = end.report
@@ -214,10 +264,10 @@ def _completed(state: TrainingState, view: AttemptView, end: End, observed: Obse
         )
         return Decision(state.ended(False, reasons.VERSION_CONFLICT, message).status)
     if observed.refusal is not None:
-        # Of what the record needs. The attempt's end is not told yet: its report is needed again.
-        state = state.update(attempts=list(state.training.status.attempts))
-        state = state.running(reasons.REFUSED, observed.refusal.message)
-        return Decision(state.status, next_check_at=state.now + _ASK_AGAIN)
+        # Not recorded as ended: the next look finds the attempt completed again.
+        before = list(state.training.status.attempts)
+        state, again = _refused(state.update(attempts=before), observed.refusal.message)
+        return Decision(state.status, next_check_at=again)
     verdicts = evaluate(spec.exit_criteria, report.metrics)
     met = all(v.met for v in verdicts)
     state = state.update(
@@ -275,21 +325,21 @@ def _pause(
 def _follow(
     state: TrainingState, active: AttemptView, observed: Observed, due: datetime | None
 ) -> Decision:
-    state, look_again = take_progress(state, observed)
+    state, report_at = take_progress(state, observed)
     if active.stopping:  # suspend was taken back before the pods had stopped
         state = state.running(reasons.SUSPENDING, "it stops, then goes on", really=True)
     else:
         state = state.running(active.reason, active.message, really=active.running)
     actions: tuple[Action, ...] = ()
     if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
-        state = state.running(reasons.REFUSED, observed.refusal.message)
-        look_again = _sooner(look_again, state.now + _ASK_AGAIN)
+        state, again = _refused(state, observed.refusal.message)
+        report_at = _sooner(report_at, again)
     elif not active.complete and state.training.unknown is not None:
         # Its pods wait for the ConfigMap: one without the field would let them train without it.
         state = state.running(reasons.UNKNOWN_FIELD, skew.waits(state.training.unknown))
     elif not active.complete and (ready := _all_ready(observed)) is not None:
         actions = (CompleteAttempt(active.index, ready, observed.trainer_image),)
-    return Decision(state.status, actions=actions, next_check_at=_sooner(due, look_again))
+    return Decision(state.status, actions=actions, next_check_at=_sooner(due, report_at))
 
 
 def _start(
@@ -317,8 +367,8 @@ def _start(
         if at is not None and state.now < at:
             return Decision(status, next_check_at=_sooner(at, deadline))
     if observed.refusal is not None:
-        waiting = state.running(reasons.REFUSED, observed.refusal.message)
-        return Decision(waiting.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
+        state, again = _refused(state, observed.refusal.message)
+        return Decision(state.status, next_check_at=_sooner(again, deadline))
 
     left = state.training.spec.active_deadline_seconds
     if deadline is not None:

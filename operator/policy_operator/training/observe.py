@@ -1,6 +1,7 @@
 """Read what a decision about a training looks at: from the cache, seldom from the API server."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from policy_api.keys import ANNOTATION_BASE, ANNOTATION_REFERENCES, LABEL_TRAINING
 from policy_api.rules.needs import BASE
@@ -12,7 +13,10 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies
-from policy_operator.training.outcome import CONTAINER, pod_active, view
+from policy_operator.training.outcome import job_runs, view
+from policy_operator.training.patience import silent_for_long, told
+from policy_operator.training.pods import CONTAINER, pod_active
+from policy_operator.training.starts import lingering
 from policy_operator.training.types import AttemptView, Observed, Training
 
 
@@ -86,7 +90,19 @@ def image(job: Obj) -> str | None:
     return next((str(c["image"]) for c in containers if c["name"] == CONTAINER), None)
 
 
-async def observe(ctx: Context, training: Training) -> tuple[Observed, int | None]:
+async def _explained(ctx: Context, namespace: str, seen: AttemptView, now: datetime) -> AttemptView:
+    """Add what Events say of an attempt that has not started for long."""
+    silence = seen.silence
+    if seen.end is not None or silence is None or not silent_for_long(silence, now):
+        return seen
+    if silence.kind == "Job":
+        note = await ctx.complaints.job(namespace, silence.uid, silence.heard)
+    else:
+        note = await ctx.complaints.pod(namespace, silence.uid)
+    return told(seen, note) if note is not None else seen
+
+
+async def observe(ctx: Context, training: Training, now: datetime) -> tuple[Observed, int | None]:
     """Return what is, and the version number that the training has reserved already."""
     meta, cache = training.meta, ctx.cache
     ended = {a.index for a in training.status.attempts if a.ended_at is not None}
@@ -97,6 +113,8 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         view(job, pods, complete=_complete(cache, training, job["metadata"]["name"]))
         for job in open_jobs
     ]
+    if views:
+        views[-1] = await _explained(ctx, meta.namespace, views[-1], now)
     active = {j["metadata"]["uid"] for j, v in zip(open_jobs, views, strict=True) if v.end is None}
     pods_left = any(pod_active(p) and not any(owned(p, u) for u in active) for p in pods)
     record = None
@@ -106,6 +124,10 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
     observed = Observed(
         attempts=tuple(views),
         pods_left=pods_left,
+        left_running=tuple(
+            j["metadata"]["name"] for j in jobs if _index(j) in ended and job_runs(j)
+        ),
+        lingering=lingering(pods),
         dependencies=dependencies.find(cache, training, decided_versions(jobs)),
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),

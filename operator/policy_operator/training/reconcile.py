@@ -8,7 +8,6 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import datetime
-from http import HTTPStatus
 from typing import assert_never
 
 from policy_api import reasons, skew
@@ -22,13 +21,7 @@ from policy_operator import ownership
 from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    NamespaceTerminating,
-    NotFound,
-)
+from policy_operator.machinery.kube import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from policy_operator.machinery.queue import Key
 from policy_operator.training import build
 from policy_operator.training.decide import decide
@@ -49,13 +42,12 @@ from policy_operator.training.types import (
 
 log = logging.getLogger(__name__)
 
-_INVALID = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 # The world may answer otherwise than the cache said; after this many answers, back off.
 _ROUNDS = 5
 
 
 class Refused(Exception):  # noqa: N818 - not an error of ours
-    """The API server did not take the attempt's Job."""
+    """The API server did not take a child of the training."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -83,7 +75,7 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
             ctx.queue.forget(key)
             return None
         training = Training.parse(obj)
-        observed, reserved = await observe(ctx, training)
+        observed, reserved = await observe(ctx, training, now)
         decision = decide(training, replace(observed, refusal=refusal), now)
         try:
             await _apply(ctx, training, decision, reserved)
@@ -170,15 +162,14 @@ async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:
             raise Refused(_name_taken(taken)) from None
         if found is None:
             raise Changed(f"{manifest['kind']} {manifest['metadata']['name']} is gone") from None
-    except NamespaceTerminating:
-        raise
-    except ApiError as error:
-        if error.status in _INVALID:
-            message = f"the API server refuses {manifest['kind']}: {error.message}"
-            raise Refused(Refusal(message, final=True)) from error
-        if error.status == HTTPStatus.FORBIDDEN:
-            raise Refused(Refusal(error.message, final=False)) from error
-        raise
+    except (Invalid, Denied) as error:
+        raise _refused(manifest, error) from error
+
+
+def _refused(manifest: Obj, error: Invalid | Denied) -> Refused:
+    name = f"{manifest['kind']} {manifest['metadata']['name']}"
+    message = f"the API server refuses {name}: {error.message}"
+    return Refused(Refusal(message, final=isinstance(error, Invalid)))
 
 
 def _name_taken(taken: ownership.Taken) -> Refusal:
@@ -227,6 +218,8 @@ async def _record(
         if found is None or found["spec"]["training"]["uid"] != training.meta.uid:
             raise Changed(f"PolicyVersion {name} is taken") from None
         version = found
+    except (Invalid, Denied) as error:
+        raise _refused(manifest, error) from error
     met = all(v.met for v in record.verdicts)
     old = skew.read(PolicyVersionStatus, version.get("status") or {})
     conditions = set_condition(
