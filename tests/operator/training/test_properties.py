@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from policy_operator.training.attempts import next_start
 from policy_operator.training.status import finished
 from policy_operator.training.types import RecordVersion
-from training_world import Cluster, done, ended, report, training
+from training_world import Cluster, condition, done, ended, meshed, pod, report, training
 
 ENDS = {
     "ok": (0, done(1)),
@@ -18,14 +18,24 @@ ENDS = {
     "data": (65, report("DataInvalid", message="row 3")),
     "oom": (137, report("OutOfMemory", message="killed")),
 }
+# The same, with a container beside the trainer that goes on.
+MESHED = {f"{name} beside a mesh": name for name in ("ok", "crash", "preempt", "data")}
 moves = st.lists(
     st.one_of(
-        st.sampled_from([*ENDS, "run", "delete job", "suspend", "resume"]),
+        st.sampled_from([*ENDS, *MESHED, "pull", "gone", "run", "delete job", "suspend", "resume"]),
         st.tuples(st.just("later"), st.integers(1, 400)),
         st.tuples(st.just("die"), st.integers(0, 2)),
     ),
     max_size=25,
 )
+
+
+def end_stopped_pods(cluster: Cluster) -> None:
+    """End the pods of suspended Jobs, as the Job controller and the kubelet do."""
+    for index, job in cluster.jobs.items():
+        if job["spec"]["suspend"] and not job["status"]["conditions"]:
+            job["status"]["conditions"] = [condition("Suspended", at=cluster.now)]
+            cluster.pods[index] = []
 
 
 def play(cluster: Cluster, move) -> None:
@@ -42,14 +52,23 @@ def play(cluster: Cluster, move) -> None:
         # Within the milliseconds before the status speaks of a Job, its deletion makes it again.
         case "delete job" if any(a.index == newest for a in cluster.training.status.attempts):
             del cluster.jobs[newest]
+        case "pull" if open_job:
+            state = {"waiting": {"reason": "ErrImagePull"}}
+            cluster.pods[newest] = [pod(of=f"job-{newest}", state=state)]
+        case "gone":
+            end_stopped_pods(cluster)
+        case _ if move in MESHED and open_job and not cluster.jobs[newest]["spec"]["suspend"]:
+            code, message = ENDS[MESHED[move]]
+            last = ended(code=code, message=message, at=cluster.now, of=f"job-{newest}")
+            cluster.pods[newest] = [meshed(last)]
         case "suspend" | "resume":
             spec = cluster.training.spec.model_copy(update={"suspend": move == "suspend"})
             cluster.training = replace(cluster.training, spec=spec)
         case _ if move in ENDS and open_job:
             code, message = ENDS[move]
             stopping = cluster.jobs[newest]["spec"]["suspend"] and code != 0
-            pod = ended(code=code, message=message, at=cluster.now, deleted=stopping)
-            cluster.end(newest, pod, failed=code != 0)
+            last = ended(code=code, message=message, at=cluster.now, deleted=stopping)
+            cluster.end(newest, last, failed=code != 0)
 
 
 def life(spec, story) -> Cluster:
