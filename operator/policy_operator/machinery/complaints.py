@@ -8,7 +8,8 @@ but asked for when something takes long. Trainings that wait for one quota share
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,7 +18,9 @@ from policy_operator.machinery.kube import ApiError, Kube
 
 log = logging.getLogger(__name__)
 
-_FRESH = 10.0  # seconds for which an answer about a namespace's Jobs is believed
+_FRESH = 10.0  # seconds for which an answer is believed
+_BETWEEN_PODS = 0.5  # seconds between calls for pods
+_REMEMBERED = 2_000  # answers
 _FAILED_CREATE = {"regarding.kind": "Job", "reason": "FailedCreate"}
 _PREFIX = "Error creating: "  # the Job controller's; the API server's own words follow
 
@@ -58,7 +61,7 @@ def newest(events: Objs) -> dict[str, Complaint]:
 
 @dataclass
 class _Answer:
-    """What was said of the Jobs of one namespace."""
+    """The newest Events about the Jobs of a namespace, or about a pod."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     at: float = float("-inf")
@@ -66,11 +69,13 @@ class _Answer:
 
 
 class Complaints:
-    """Asks for Events. It keeps answers for seconds only; nothing is lost with it."""
+    """Asks for Events, seldom. What it remembers saves calls; nothing is lost with it."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, clock: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
-        self._answers: defaultdict[str, _Answer] = defaultdict(_Answer)
+        self._clock = clock
+        self._answers: OrderedDict[tuple[str, str], _Answer] = OrderedDict()
+        self._pod_asked = float("-inf")
 
     async def job(self, namespace: str, uid: str, since: datetime | None) -> str | None:
         """Return why a Job's pods are refused.
@@ -80,30 +85,39 @@ class Complaints:
             uid: The Job's.
             since: When its newest pod was made: what was said before that is over.
         """
-        answer = self._answers[namespace]
+        answer = self._answer("Job", namespace)
         async with answer.lock:
-            if time.monotonic() - answer.at > _FRESH:
-                answer.said = newest(await self._list(namespace, _FAILED_CREATE))
-                answer.at = time.monotonic()
-                self._forget_old()
+            if self._clock() - answer.at > _FRESH:
+                await self._ask(answer, namespace, _FAILED_CREATE)
         said = answer.said.get(uid)
         return said.note if said is not None and (since is None or said.at >= since) else None
 
     async def pod(self, namespace: str, uid: str) -> str | None:
-        """Return why a pod does not start, if the newest Event about it is a warning."""
-        said = newest(await self._list(namespace, {"regarding.uid": uid})).get(uid)
+        """Return why a pod does not start, if the newest Event about it is a warning.
+
+        Each pod is a call, which reads all Events of its namespace in the API server. When many
+        pods start at once, most are told nothing for a while, or what was said last.
+        """
+        answer = self._answer("Pod", uid)
+        now = self._clock()
+        if now - answer.at > _FRESH and now - self._pod_asked > _BETWEEN_PODS:
+            self._pod_asked = now
+            await self._ask(answer, namespace, {"regarding.uid": uid})
+        said = answer.said.get(uid)
         return said.note if said is not None and said.warning else None
 
-    async def _list(self, namespace: str, fields: dict[str, str]) -> Objs:
+    def _answer(self, kind: str, name: str) -> _Answer:
+        """Return what was said last; what was asked for longest ago is forgotten."""
+        answer = self._answers.setdefault((kind, name), _Answer())
+        self._answers.move_to_end((kind, name))
+        if len(self._answers) > _REMEMBERED:
+            self._answers.popitem(last=False)
+        return answer
+
+    async def _ask(self, answer: _Answer, namespace: str, fields: dict[str, str]) -> None:
+        """Bring an answer up to date; when that fails, what was said before stays."""
+        answer.at = self._clock()
         try:
-            return await self._kube.list("Event", namespace, fields=fields)
+            answer.said = newest(await self._kube.list("Event", namespace, fields=fields))
         except (ApiError, OSError, TimeoutError) as error:
             log.warning("events can't be read, so a refusal of pods is not told: %s", error)
-            return []
-
-    def _forget_old(self) -> None:
-        """Drop what nobody asks for any more."""
-        limit = time.monotonic() - _FRESH
-        for namespace, answer in list(self._answers.items()):
-            if answer.at < limit and not answer.lock.locked():
-                del self._answers[namespace]

@@ -32,6 +32,7 @@ Remember = Callable[[str, Obj, bool], None]
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _HAS_API_SECONDS = 60.0  # how long an answer about the APIs that exist is believed
+_PAGE = "500"  # objects of a list that one answer brings
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
@@ -316,15 +317,22 @@ class Kube:
         selector: str | None = None,
         fields: str | None = None,
     ) -> tuple[Objs, int]:
-        """Read objects by label selector, and the resource version at which the list is true."""
+        """Read objects by selectors, and the resource version at which the list is true.
+
+        It is read in pages, so that decoding a long one does not hold up everything else.
+        """
         resource = RESOURCES[kind]
-        query = {"labelSelector": selector} if selector else {}
-        if fields:
-            query["fieldSelector"] = fields
-        answer = await self.call("GET", resource.path(namespace), kind, query=query)
-        # Items of a list carry neither kind nor apiVersion.
-        head = {"apiVersion": resource.api_version, "kind": kind}
-        return [{**head, **item} for item in answer["items"]], resource_version(answer)
+        query = {"labelSelector": selector or "", "fieldSelector": fields or "", "limit": _PAGE}
+        found: Objs = []
+        while True:
+            wanted = {k: v for k, v in query.items() if v}
+            answer = await self.call("GET", resource.path(namespace), kind, query=wanted)
+            # Items of a list carry neither kind nor apiVersion.
+            head = {"apiVersion": resource.api_version, "kind": kind}
+            found += [{**head, **item} for item in answer["items"]]
+            query["continue"] = answer["metadata"].get("continue") or ""
+            if not query["continue"]:
+                return found, resource_version(answer)
 
     async def create(self, manifest: Obj) -> Obj:
         """Create an object.

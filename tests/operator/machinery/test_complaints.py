@@ -16,6 +16,18 @@ def event(uid, note, at="00:00:00Z", kind="Warning", **times):
     return {"metadata": {}, "regarding": {"uid": uid}, "note": note, "type": kind, **times}
 
 
+class Clock:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def later(self, seconds):
+        self.now += seconds
+
+
 class Events:
     """An API server that has Events and counts who asks."""
 
@@ -84,6 +96,32 @@ async def test_a_pod_says_why_only_while_the_newest_event_is_a_warning():
     assert kube.asked == [("Event", "ml", {"regarding.uid": "p"})]
     pulls = event("p", "Pulling image", "00:00:06Z", kind="Normal")
     assert await Complaints(Events(mount, pulls)).pod("ml", "p") is None
+
+
+async def test_many_pods_are_asked_about_one_after_another():
+    kube, clock = Events(event("1", "no 1"), event("2", "no 2")), Clock()
+    complaints = Complaints(kube, clock)
+    assert await complaints.pod("ml", "1") == "no 1"
+    assert await complaints.pod("ml", "2") is None
+    clock.later(1)
+    assert await complaints.pod("ml", "2") == "no 2"
+    assert await complaints.pod("ml", "1") == "no 1"  # what was said last
+    assert len(kube.asked) == 2
+    clock.later(11)
+    await complaints.pod("ml", "1")
+    assert len(kube.asked) == 3
+
+
+async def test_what_was_said_stays_while_events_cannot_be_read():
+    kube, clock = Events(event("j", "no"), event("p", "no")), Clock()
+    complaints = Complaints(kube, clock)
+    assert await complaints.job("ml", "j", None) == "no"
+    assert await complaints.pod("ml", "p") == "no"
+    kube.events = ("forbidden",)
+    clock.later(60)
+    assert await complaints.job("ml", "j", None) == "no"
+    assert await complaints.pod("ml", "p") == "no"
+    assert len(kube.asked) == 4
 
 
 async def test_without_the_right_to_read_events_nothing_else_is_lost():

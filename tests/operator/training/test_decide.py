@@ -7,6 +7,7 @@ import pytest
 from policy_api.base import Metric, rfc3339
 from policy_api.contract.run import BaseArtifact
 from policy_operator.machinery.progress import ReportedProgress
+from policy_operator.training.patience import told
 from policy_operator.training.types import (
     CompleteAttempt,
     DeleteTraining,
@@ -22,6 +23,7 @@ from training_world import (
     FAILED,
     T0,
     Cluster,
+    condition,
     done,
     ended,
     meshed,
@@ -474,6 +476,39 @@ def test_an_image_that_does_not_come_frees_the_nodes_after_ten_minutes():
     assert (status, reason) == ("False", "ImageNotFound")
     assert message.endswith("(attempt 1; maxRetries 1 are used up)")
     assert cluster.jobs[1]["spec"]["suspend"]
+
+
+def test_what_events_say_of_a_pod_is_a_stall_and_of_a_job_is_none():
+    cluster = Cluster(training())
+    cluster.settle()
+    seen = cluster.observe().attempts[0]
+    assert cluster.decide().next_check_at == T0 + timedelta(seconds=5)
+    refused = told(seen, "exceeded quota")
+    assert (refused.reason, refused.message, refused.stall) == (
+        "Refused",
+        "pods of Job sft-0 are refused: exceeded quota",
+        None,
+    )
+    placed = condition("PodScheduled")
+    cluster.pods[0] = [pod(state={"waiting": {"reason": "ContainerCreating"}}, conditions=[placed])]
+    seen = cluster.observe().attempts[0]
+    assert cluster.decide().next_check_at == T0 + timedelta(seconds=20)
+    mount = told(seen, 'configmap "data" not found')
+    assert mount.reason == mount.stall.reason == "ContainerNotStarted"
+    assert mount.message == 'pod sft-0-0-abcde does not start: configmap "data" not found'
+    # Its own ConfigMap is not there yet: the mount fails by that.
+    assert told(replace(seen, complete=False), "no").stall is None
+
+
+def test_events_are_asked_for_more_and_more_seldom():
+    cluster = Cluster(training())
+    cluster.settle()
+    waits = []
+    for _ in range(10):
+        again = cluster.decide().next_check_at
+        waits.append((again - cluster.now).total_seconds())
+        cluster.now = again
+    assert waits == [5, 5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
 def test_an_image_that_comes_at_last_is_waited_for_anew_the_next_time():

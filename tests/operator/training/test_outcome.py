@@ -353,6 +353,13 @@ def test_the_trainers_count_when_other_containers_go_on(pods, end, failing):
     assert got.job_runs
 
 
+def test_a_native_sidecar_is_ended_by_the_kubelet():
+    made = ended(0, message=done(3))
+    made["status"]["phase"] = "Running"
+    made["status"]["initContainerStatuses"] = [{"name": "proxy", "state": {"running": {}}}]
+    assert end_of(job(), made) is None
+
+
 def test_an_end_beside_a_sidecar_is_as_old_as_the_trainers():
     pods = [meshed(ended(0, message=done(3), at=LATER)), meshed(ended(1, 0))]
     assert end_of(job(nodes=2), *pods).at == LATER
