@@ -31,7 +31,7 @@ from policy_operator.training.attempts import (
     next_start,
 )
 from policy_operator.training.budget import Spending, price, spending
-from policy_operator.training.patience import judged, look_again, stuck, try_again
+from policy_operator.training.patience import judged, look_again, refused, say_what_is_stuck
 from policy_operator.training.status import TrainingState, finished, take_progress, take_report
 from policy_operator.training.types import (
     Action,
@@ -58,11 +58,6 @@ _WARNINGS = {
     reasons.RETRYING,
     reasons.UNKNOWN_FIELD,
     reasons.POD_STUCK,
-}
-_WAITS_FOR_OTHERS = {
-    reasons.WAITING_FOR_BASE,
-    reasons.WAITING_FOR_REFERENCE,
-    reasons.SUSPENDED,
 }
 
 
@@ -110,8 +105,8 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
         trainer_image=_image(training.status, attempts, observed),
     )
-    decision = _say_what_is_stuck(state, _decide(state, attempts, observed, spent), observed)
-    status = decision.status
+    decision = _decide(state, attempts, observed, spent)
+    status = say_what_is_stuck(replace(state, status=decision.status), observed.lingering).status
     if attempts:
         told = price(training.spec, spent.seconds, status.progress)
         status = status.model_copy(update={"cost": told})
@@ -125,17 +120,6 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         next_check_at=_sooner(decision.next_check_at, due, now if to_stop else None),
         events=(*decision.events, *news),
     )
-
-
-def _say_what_is_stuck(state: TrainingState, decision: Decision, observed: Observed) -> Decision:
-    """Say that a pod does not end, when that is what all else waits for."""
-    status, sentence = decision.status, stuck(observed.lingering, state.now)
-    if sentence is None or finished(status) or status.state in _WAITS_FOR_OTHERS:
-        return decision
-    running = get_condition(status.conditions, COND_RUNNING)
-    really = running is not None and running.status == "True"
-    told = replace(state, status=status).running(reasons.POD_STUCK, sentence, really=really)
-    return replace(decision, status=told.status)
 
 
 def _held(training: Training, observed: Observed, now: datetime) -> Decision | None:
@@ -238,15 +222,6 @@ def _never_taken(
     return Decision(state.ended(False, str(Outcome.CONFIG_INVALID), message).status)
 
 
-def _refused(state: TrainingState, message: str) -> tuple[TrainingState, datetime]:
-    """Say that the API server refuses a child for now, and when to try again."""
-    before = state.training.status
-    old = get_condition(before.conditions, COND_RUNNING)
-    again = before.state == reasons.REFUSED and old is not None
-    since = old.last_transition_time if again and old is not None else None
-    return state.running(reasons.REFUSED, message), try_again(since, state.now)
-
-
 def _completed(state: TrainingState, view: AttemptView, end: End, observed: Observed) -> Decision:
     """Judge the exit criteria and record the version."""
     report = end.report
@@ -266,7 +241,7 @@ def _completed(state: TrainingState, view: AttemptView, end: End, observed: Obse
     if observed.refusal is not None:
         # Not recorded as ended: the next look finds the attempt completed again.
         before = list(state.training.status.attempts)
-        state, again = _refused(state.update(attempts=before), observed.refusal.message)
+        state, again = refused(state.update(attempts=before), observed.refusal.message)
         return Decision(state.status, next_check_at=again)
     verdicts = evaluate(spec.exit_criteria, report.metrics)
     met = all(v.met for v in verdicts)
@@ -332,7 +307,7 @@ def _follow(
         state = state.running(active.reason, active.message, really=active.running)
     actions: tuple[Action, ...] = ()
     if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
-        state, again = _refused(state, observed.refusal.message)
+        state, again = refused(state, observed.refusal.message)
         report_at = _sooner(report_at, again)
     elif not active.complete and state.training.unknown is not None:
         # Its pods wait for the ConfigMap: one without the field would let them train without it.
@@ -367,7 +342,7 @@ def _start(
         if at is not None and state.now < at:
             return Decision(status, next_check_at=_sooner(at, deadline))
     if observed.refusal is not None:
-        state, again = _refused(state, observed.refusal.message)
+        state, again = refused(state, observed.refusal.message)
         return Decision(state.status, next_check_at=_sooner(again, deadline))
 
     left = state.training.spec.active_deadline_seconds

@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 from policy_api import reasons
 from policy_api.base import rfc3339
 from policy_api.contract.report import Outcome
+from policy_api.keys import COND_RUNNING
+from policy_api.rules.conditions import get_condition
 from policy_api.v1alpha1.training import Attempt
 
+from policy_operator.training.status import TrainingState, finished
 from policy_operator.training.types import AttemptView, End, Lingering, Observed, Silence, Stall
 
 # A registry that is away for a moment, a Secret that is made a little later: the kubelet tries
@@ -22,6 +25,11 @@ _LINGER_LIMIT = timedelta(seconds=60)
 _SILENCE = {"Job": timedelta(seconds=5), "Pod": timedelta(seconds=20)}
 _ASK_AGAIN = timedelta(seconds=300)
 _FIRST_TRY, _LAST_TRY = timedelta(seconds=5), timedelta(seconds=120)
+_WAITS_FOR_OTHERS = {
+    reasons.WAITING_FOR_BASE,
+    reasons.WAITING_FOR_REFERENCE,
+    reasons.SUSPENDED,
+}
 
 
 def judged(observed: Observed, known: Sequence[Attempt], now: datetime) -> Observed:
@@ -105,18 +113,30 @@ def told(view: AttemptView, note: str) -> AttemptView:
     return replace(view, reason=reasons.CONTAINER_NOT_STARTED, message=message, stall=stall)
 
 
-def try_again(refused_since: datetime | None, now: datetime) -> datetime:
-    """Return when to try again what the API server has refused: soon, then more seldom.
+def refused(state: TrainingState, message: str) -> tuple[TrainingState, datetime]:
+    """Say that the API server refuses a child for now, and when to try again.
 
-    Args:
-        refused_since: How long it has been so; None the first time.
-        now: The time.
+    Soon, then after as long as it has been refused, up to two minutes.
     """
-    waited = now - refused_since if refused_since is not None else timedelta()
-    return now + min(_LAST_TRY, max(_FIRST_TRY, waited))
+    before, waited = state.training.status, timedelta()
+    old = get_condition(before.conditions, COND_RUNNING)
+    if before.state == reasons.REFUSED and old is not None:
+        waited = state.now - old.last_transition_time
+    again = state.now + min(_LAST_TRY, max(_FIRST_TRY, waited))
+    return state.running(reasons.REFUSED, message), again
 
 
-def stuck(pods: Sequence[Lingering], now: datetime) -> str | None:
+def say_what_is_stuck(state: TrainingState, pods: Sequence[Lingering]) -> TrainingState:
+    """Say that a pod does not end, when that is what all else waits for."""
+    status, sentence = state.status, _stuck(pods, state.now)
+    if sentence is None or finished(status) or status.state in _WAITS_FOR_OTHERS:
+        return state
+    running = get_condition(status.conditions, COND_RUNNING)
+    really = running is not None and running.status == "True"
+    return state.running(reasons.POD_STUCK, sentence, really=really)
+
+
+def _stuck(pods: Sequence[Lingering], now: datetime) -> str | None:
     """Say of a pod that should have ended long ago what a person can do."""
     late = min((p for p in pods if now >= p.due + _LINGER_LIMIT), key=lambda p: p.due, default=None)
     if late is None:
