@@ -6,6 +6,7 @@ the operator's last one, as if it were killed there.
 """
 
 import asyncio
+import contextlib
 import copy
 import functools
 import itertools
@@ -90,6 +91,8 @@ class World:
     events: list[tuple[str, str, str]] = field(default_factory=list)
     weights: list[dict[int, int]] = field(default_factory=list)
     """Every split that the route ever had."""
+    denied: set[str] = field(default_factory=set)
+    """Kinds that we may not read."""
     last_check: datetime | None = None
     ahead: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """What the API server has and the cache does not know yet."""
@@ -104,8 +107,13 @@ class World:
             kube=self,
             monitor=self,
             events=self,
-            queue=SimpleNamespace(add_at=lambda key, when: None, forget=lambda key: None),
+            queue=SimpleNamespace(
+                add_at=lambda key, when: None,
+                forget=lambda key: None,
+                give_way=contextlib.nullcontext,
+            ),
             settings=SimpleNamespace(server_image="policyops/server:dev"),
+            unreadable=self.unreadable,
         )
         for version in self.versions:
             self.add_version(version)
@@ -219,6 +227,9 @@ class World:
     def remember(self, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
         self.cache.put(kind, obj)
         return obj
+
+    def unreadable(self, *kinds: str) -> str | None:
+        return next((f"{k} is forbidden" for k in kinds if k in self.denied), None)
 
     async def has_api(self, group: str, version: str, plural: str) -> bool:
         return plural == "httproutes" and self.gateway_api

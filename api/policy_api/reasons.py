@@ -28,6 +28,12 @@ BUDGET_EXCEEDED: Final = "BudgetExceeded"
 VERSION_CONFLICT: Final = "VersionConflict"
 EXIT_CRITERIA_MET: Final = "ExitCriteriaMet"  # of a PolicyVersion's Accepted
 
+# Of a PolicyTraining and of a PolicyDeployment: the operator may not read what it needs.
+PERMISSION_MISSING: Final = "PermissionMissing"
+
+# Event of the operator's own Secret.
+WEBHOOK_TOKEN_MISSING: Final = "WebhookTokenMissing"  # noqa: S105 - a reason
+
 # Events of a PolicyTraining.
 ATTEMPT_STARTED: Final = "AttemptStarted"
 

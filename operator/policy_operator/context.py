@@ -1,6 +1,7 @@
 """What a reconciler works with."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import aiohttp
 
@@ -33,3 +34,9 @@ class Context:
     numbers: Numbers
     authority: Authority
     complaints: Complaints
+    denied: Mapping[str, str] = field(default_factory=dict)
+    """Kinds that we may not read now, and the API server's sentence about each."""
+
+    def unreadable(self, *kinds: str) -> str | None:
+        """Say why one of these kinds can't be read, if so: what needs it must wait."""
+        return next((self.denied[kind] for kind in kinds if kind in self.denied), None)

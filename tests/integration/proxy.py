@@ -69,6 +69,8 @@ class Proxy:
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.forbidden: set[str] = set()
+        """Plurals that the operator may not list or watch."""
         self._crossing: tuple[str, Callable[[], object]] | None = None
         self._told = asyncio.Event()  # watches are let through
         self._told.set()
@@ -89,7 +91,7 @@ class Proxy:
         return self._crossing is None
 
     async def start(self) -> None:
-        """Listen on a free port of loopback."""
+        """Listen on a free port of loopback; on the same one when it is started again."""
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         self._session = aiohttp.ClientSession(
@@ -99,7 +101,7 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -147,6 +149,11 @@ class Proxy:
         assert self._session is not None
         body = await request.read()
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
+        plural = request.path.rsplit("/", 1)[-1]
+        if request.method == "GET" and plural in self.forbidden:
+            message = f'{plural} is forbidden: User "proxy" cannot list resource "{plural}"'
+            status = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": message}
+            return web.json_response(status, status=403)
         url = self._scoped(request.method, request.raw_path)
         if request.method == "PATCH" and self._crossing is not None:
             path, edit = self._crossing

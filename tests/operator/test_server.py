@@ -319,7 +319,13 @@ async def test_probes_tell_what_is_wrong():
     async with TestClient(TestServer(private_app(health))) as client:
         assert (await client.get("/readyz")).status == 503
         health.synced = True
-        assert (await client.get("/readyz")).status == 200
+        assert (await client.get("/readyz")).status == 503
+        health.waits_for = ""
+        assert await (await client.get("/readyz")).json() == {}
+        health.deny("Pod", "pods is forbidden")
+        answer = await client.get("/readyz")
+        assert answer.status == 200
+        assert await answer.json() == {"cannotRead": {"Pod": "pods is forbidden"}}
         for _ in range(40):  # the Lease is read, and no watch says anything
             clock[0] += 2
             health.contact()

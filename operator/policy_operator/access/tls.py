@@ -22,7 +22,7 @@ from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY
 
 from policy_operator.children import labelled
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import AlreadyExists, ApiError, Conflict, Kube
+from policy_operator.machinery.kube import AlreadyExists, Conflict, Kube
 from policy_operator.ownership import Taken, keep
 
 log = logging.getLogger(__name__)
@@ -349,25 +349,13 @@ class Authority:
         """Hear that all clients have been given these certificates."""
         self._told = ca
 
-    async def publish(self, kube: Kube, namespaces: tuple[str, ...]) -> bool:
-        """Write the CA's ConfigMap into these namespaces; one that can't be written stops no other.
-
-        Returns:
-            Whether all of them have it now.
+    async def publish(self, kube: Kube, namespace: str) -> None:
+        """Write the CA's ConfigMap into a namespace.
 
         Raises:
-            OSError, TimeoutError: the API server can't be reached.
+            Taken: a ConfigMap of this name is not ours.
+            ApiError, OSError, TimeoutError: a call failed.
         """
-        complete = True
-        for namespace in namespaces:
-            try:
-                await self._publish(kube, namespace)
-            except ApiError as error:
-                complete = False
-                log.warning("the CA can't be published: %s", error)
-        return complete
-
-    async def _publish(self, kube: Kube, namespace: str) -> None:
         wanted = ca_config_map(self.bundle, namespace)
 
         def same(found: Obj) -> bool:

@@ -29,6 +29,8 @@ class Intake:
     def event(self, kind: str, event_type: str | None, obj: Obj) -> None:
         """Take one watch event; None is kopf's type for what its list found."""
         self._health.event()
+        if event_type == "BOOKMARK":
+            return
         if event_type is None and self._cache.synced(kind):
             self.relisted.set()
         if event_type == "DELETED":

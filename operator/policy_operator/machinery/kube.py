@@ -1,4 +1,4 @@
-"""The only place that talks to the API server (besides kopf's watches).
+"""The only place that talks to the API server (besides kopf's watches of what users write).
 
 Objects are plain JSON. Every response goes into the cache at once, so that the next reconcile sees
 it even when the watch is slow.
@@ -11,81 +11,43 @@ that is left to do.
 import json
 import logging
 import os
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.api_client import ApiClient
-from policy_api.keys import API_VERSION, FIELD_MANAGER, GROUP
+from policy_api.keys import FIELD_MANAGER
 
 from policy_operator.machinery import metrics
 from policy_operator.machinery.cache import Obj, Objs, resource_version
+from policy_operator.machinery.outage import Outage, Unreachable
+from policy_operator.machinery.resources import RESOURCES
 
 log = logging.getLogger(__name__)
 
 Remember = Callable[[str, Obj, bool], None]
 
+urgent: ContextVar[bool] = ContextVar("urgent", default=False)
+"""Whether this task's calls go ahead of all others, by connections of their own."""
+
+PAGE = 250  # objects: a page is read in one piece while nothing else runs
+_WATCH_SECONDS = (240, 480)  # not all watches end together
+# A bookmark comes about once a minute: without one the connection is dead.
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=150)
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _HAS_API_SECONDS = 60.0  # how long an answer about the APIs that exist is believed
-_PAGE = "500"  # objects of a list that one answer brings
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 # No object has this resource version: etcd's first write makes its second revision.
 _NO_VERSION = "1"
-
-
-@dataclass(frozen=True)
-class Resource:
-    """Where a kind lives in the API."""
-
-    group: str
-    version: str
-    plural: str
-    namespaced: bool = True
-    cached: bool = True
-
-    @property
-    def api_version(self) -> str:
-        """The `apiVersion` of its objects."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
-        """Return the URL's path; namespace None means all of them."""
-        parts = ["apis", self.group] if self.group else ["api"]
-        parts.append(self.version)
-        if self.namespaced and namespace is not None:
-            parts += ["namespaces", namespace]
-        parts += [p for p in (self.plural, name, sub) if p]
-        return "/" + "/".join(quote(p, safe="") for p in parts)
-
-
-RESOURCES: dict[str, Resource] = {
-    "PolicyTraining": Resource(GROUP, API_VERSION, "policytrainings"),
-    "PolicyDeployment": Resource(GROUP, API_VERSION, "policydeployments"),
-    "PolicyVersion": Resource(GROUP, API_VERSION, "policyversions"),
-    "Job": Resource("batch", "v1", "jobs"),
-    "Pod": Resource("", "v1", "pods"),
-    "Service": Resource("", "v1", "services"),
-    "ConfigMap": Resource("", "v1", "configmaps"),
-    "Secret": Resource("", "v1", "secrets", cached=False),
-    "Deployment": Resource("apps", "v1", "deployments"),
-    "EndpointSlice": Resource("discovery.k8s.io", "v1", "endpointslices"),
-    "Gateway": Resource("gateway.networking.k8s.io", "v1", "gateways", cached=False),
-    "HTTPRoute": Resource("gateway.networking.k8s.io", "v1", "httproutes"),
-    "PrometheusRule": Resource("monitoring.coreos.com", "v1", "prometheusrules"),
-    "Lease": Resource("coordination.k8s.io", "v1", "leases", cached=False),
-    "Event": Resource("events.k8s.io", "v1", "events", cached=False),
-    "TokenReview": Resource(
-        "authentication.k8s.io", "v1", "tokenreviews", namespaced=False, cached=False
-    ),
-}
 
 
 class ApiError(Exception):
@@ -191,6 +153,21 @@ def _identity(seen: Obj) -> Obj:
     return {"uid": seen["metadata"]["uid"], **_version(seen)}
 
 
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield lines of any length; aiohttp's own iterator gives up on long ones."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
+def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
+    pairs = {"labelSelector": labels, "fieldSelector": fields}
+    return {key: value for key, value in pairs.items() if value}
+
+
 def _selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
 
@@ -205,17 +182,19 @@ class Kube:
             configuration: How to reach the API server.
             remember: Takes (kind, object, whether the writer expects it just so) of every answer.
         """
-        self._client = ApiClient(configuration)
+        # Each has 100 connections: a flood of reviews and reconciles keeps no alert and no renewal
+        # of the Lease waiting, and the watches, which never end, count against neither.
+        self._client, self._ahead, self._streams = (ApiClient(configuration) for _ in range(3))
         self._tell = remember
+        self.outage = Outage()
         self._apis: dict[tuple[str, str, str], tuple[float, bool]] = {}
         self.may_write: Callable[[], bool] = lambda: True
         """Asked before every write: a leader whose time is over writes no more."""
-        self.last_success = time.monotonic()
-        """When the API server last answered, on the monotonic clock."""
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        for client in (self._client, self._ahead, self._streams):
+            await client.close()
 
     async def call(
         self,
@@ -231,32 +210,47 @@ class Kube:
 
         Raises:
             ApiError: the API server refused it (AlreadyExists, Conflict, NotFound…).
-            OSError, TimeoutError: it could not be reached.
+            Unreachable: there was no answer; it is an OSError, and is logged already.
+            OSError: this process must not write any more.
         """
         verb = "APPLY" if content_type == _APPLY_PATCH else method
         if method != "GET" and not self.may_write():
             raise OSError(f"{verb} {path}: this process leads no more")
-        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-        await self._client.update_params_for_auth(
-            headers, None, ["BearerToken"], path, method, body
-        )
-        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        client = self._ahead if urgent.get() else self._client
         try:
-            response = await self._client.call_api(
-                method, url, headers, body, _request_timeout=_TIMEOUT
-            )
+            url = path + (f"?{urlencode(query)}" if query else "")
+            response = await self._send(client, method, url, body, content_type=content_type)
             data: bytes = await response.read()
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        except (OSError, aiohttp.ClientError) as error:
             metrics.API_CALLS.labels(verb, kind, "0").inc()
-            if isinstance(error, OSError | TimeoutError):
-                raise
-            raise OSError(f"{verb} {path}: {error!r}") from error
+            raise self._away(error, f"{verb} {path}") from error
         metrics.API_CALLS.labels(verb, kind, str(response.status)).inc()
-        self.last_success = time.monotonic()
+        self.outage.answered()
         if response.status >= 400:  # noqa: PLR2004 - HTTP's border of errors
             raise _error(response.status, data, f"{verb} {path}")
         answer: Obj = json.loads(data)
         return answer
+
+    def _away(self, error: BaseException, call: str) -> Unreachable:
+        self.outage.failed(error)
+        return Unreachable(f"{call}: {str(error) or type(error).__name__}")
+
+    @staticmethod
+    async def _send(
+        client: ApiClient,
+        method: str,
+        url: str,
+        body: Any = None,
+        *,
+        content_type: str = _JSON,
+        patience: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        await client.update_params_for_auth(headers, None, ["BearerToken"], url, method, body)
+        url = client.configuration.host + url
+        answer = await client.call_api(method, url, headers, body, _request_timeout=patience)
+        response: aiohttp.ClientResponse = answer.response
+        return response
 
     def remember(self, kind: str, obj: Obj, *, expected: bool = False) -> Obj:
         """Take an answer of the API server into the cache, if its kind is kept there."""
@@ -304,35 +298,67 @@ class Kube:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Objs:
-        """Read objects from the API server."""
-        objects, _ = await self.list_with_version(
-            kind, namespace, _selector(labels or {}), _selector(fields or {})
-        )
-        return objects
+        """Read objects from the API server; meant for few."""
+        pages = self.pages(kind, namespace, _selector(labels or {}), _selector(fields or {}))
+        return [obj async for objects, _ in pages for obj in objects]
 
-    async def list_with_version(
+    async def pages(
         self,
         kind: str,
         namespace: str | None = None,
-        selector: str | None = None,
+        labels: str | None = None,
         fields: str | None = None,
-    ) -> tuple[Objs, int]:
-        """Read objects by selectors, and the resource version at which the list is true.
-
-        It is read in pages, so that decoding a long one does not hold up everything else.
-        """
+    ) -> AsyncIterator[tuple[Objs, int]]:
+        """Read objects page by page, each with the resource version at which the list is true."""
         resource = RESOURCES[kind]
-        query = {"labelSelector": selector or "", "fieldSelector": fields or "", "limit": _PAGE}
-        found: Objs = []
+        query = {"limit": str(PAGE), **_selectors(labels, fields)}
+        # Items of a list carry neither kind nor apiVersion.
+        head = {"apiVersion": resource.api_version, "kind": kind}
         while True:
-            wanted = {k: v for k, v in query.items() if v}
-            answer = await self.call("GET", resource.path(namespace), kind, query=wanted)
-            # Items of a list carry neither kind nor apiVersion.
-            head = {"apiVersion": resource.api_version, "kind": kind}
-            found += [{**head, **item} for item in answer["items"]]
-            query["continue"] = answer["metadata"].get("continue") or ""
-            if not query["continue"]:
-                return found, resource_version(answer)
+            answer = await self.call("GET", resource.path(namespace), kind, query=query)
+            yield [{**head, **item} for item in answer["items"]], resource_version(answer)
+            if not (more := answer["metadata"].get("continue")):
+                return
+            query["continue"] = more
+
+    async def watch(
+        self,
+        kind: str,
+        version: int,
+        namespace: str | None = None,
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> AsyncIterator[tuple[str, Obj]]:
+        """Yield (type, object) of every change after a version, bookmarks included, for minutes.
+
+        Raises:
+            ApiError: the API server refuses it, or ends it (410: begin with a list again).
+            Unreachable: the connection broke, or nothing came for too long.
+        """
+        path = RESOURCES[kind].path(namespace)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(version),
+            "timeoutSeconds": str(random.randint(*_WATCH_SECONDS)),  # noqa: S311 - no secret
+            **_selectors(labels, fields),
+        }
+        call = f"WATCH {path}"
+        try:
+            url = f"{path}?{urlencode(query)}"
+            response = await self._send(self._streams, "GET", url, patience=_WATCH_TIMEOUT)
+            async with response:
+                if response.status >= 400:  # noqa: PLR2004 - HTTP's border of errors
+                    raise _error(response.status, await response.read(), call)
+                self.outage.answered()
+                async for line in _lines(response.content):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise _error(int(status.get("code") or 500), line[:0], f"{call}: {status}")
+                    yield event["type"], event["object"]
+        except (OSError, aiohttp.ClientError) as error:
+            raise self._away(error, call) from error
 
     async def create(self, manifest: Obj) -> Obj:
         """Create an object.

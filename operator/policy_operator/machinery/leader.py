@@ -22,7 +22,15 @@ from policy_api.keys import FIELD_MANAGER, LABEL_LEADER, LABEL_MANAGED_BY, LABEL
 from policy_operator.machinery import metrics
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.health import Health
-from policy_operator.machinery.kube import AlreadyExists, ApiError, Conflict, Kube, NotFound
+from policy_operator.machinery.kube import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Kube,
+    NotFound,
+    urgent,
+)
+from policy_operator.machinery.outage import Unreachable
 from policy_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -142,6 +150,7 @@ class Election:
         Raises:
             LeaseLostError: the process must end at once.
         """
+        urgent.set(True)
         while not await self._attempt(self._clock() + RENEW_DEADLINE / 2):
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
@@ -180,7 +189,9 @@ class Election:
         try:
             async with asyncio.timeout(max(0.0, deadline - began)):
                 held = await self._try()
-        except (ApiError, OSError, TimeoutError) as error:
+        except Unreachable:
+            return False
+        except (ApiError, OSError) as error:
             log.warning("the Lease could not be read or written: %s", str(error) or "no answer")
             return False
         if held:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from policy_api import reasons, skew
@@ -43,6 +43,19 @@ log = logging.getLogger(__name__)
 
 # What a user must change: a bad field (e.g. in server.resources), a quota, a missing permission.
 _REFUSED = (400, 403, 422)
+_NEEDS = (
+    "PolicyTraining",
+    "PolicyDeployment",
+    "PolicyVersion",
+    "Deployment",
+    "Service",
+    "EndpointSlice",
+    "Pod",
+    "ConfigMap",
+    "HTTPRoute",
+    "PrometheusRule",
+)
+_LOOK_AGAIN = timedelta(seconds=15)
 # The world may be other than the cache said; after this many decisions, back off.
 _ROUNDS = 5
 _locks = Locks()
@@ -79,7 +92,13 @@ async def reconcile(
                 await _forget(key, ctx, now)
                 ctx.queue.forget(key)
                 return None
+            why = ctx.unreadable(*_NEEDS)
             try:
+                # An alert is acted on by what we know: the route is written all the same.
+                if why is not None and not signals:
+                    verdict = Verdict(False, reasons.PERMISSION_MISSING, why)
+                    await _say(verdict, obj, PolicyDeployment.parse(obj), ctx, now)
+                    return now + _LOOK_AGAIN
                 return await _reconcile(obj, ctx, now, signals, returned)
             except Conflict as conflict:
                 log.info("%s; deciding again", conflict)
@@ -165,6 +184,13 @@ async def _tell(
     if error.status not in _REFUSED:
         return
     verdict = Verdict(False, reasons.APPLY_FAILED, f"the API server refuses: {error.message}")
+    await _say(verdict, obj, pdep, ctx, now)
+
+
+async def _say(
+    verdict: Verdict, obj: Obj, pdep: PolicyDeployment, ctx: Context, now: datetime
+) -> None:
+    """Write why nothing can be done, once, and tell it."""
     status = unable(pdep, verdict, now)
     if status.to_wire() != pdep.status.to_wire():
         await _write_status(status, obj, pdep, ctx)

@@ -41,6 +41,7 @@ def _monitoring(pdep: PolicyDeployment, observed: Observed) -> Verdict:
     monitoring = observed.monitoring
     if not monitoring.available:
         return Verdict(False, monitoring.reason, monitoring.message)
+    late = f"; alerts arrive late, by asking only: {monitoring.message}" * bool(monitoring.message)
     if not pdep.spec.alerts:
         return Verdict(True, reasons.REACHABLE, "Prometheus answers; spec.alerts is empty")
     if taken := conflicts.of_rules(pdep, observed):
@@ -52,7 +53,7 @@ def _monitoring(pdep: PolicyDeployment, observed: Observed) -> Verdict:
         return Verdict(
             False, reasons.RULES_NOT_LOADED, f"Prometheus has not loaded rule group {name}"
         )
-    return Verdict(True, reasons.RULES_LOADED, f"Prometheus evaluates rule group {name}")
+    return Verdict(True, reasons.RULES_LOADED, f"Prometheus evaluates rule group {name}{late}")
 
 
 def _sticky(pdep: PolicyDeployment, kind: str, verdict: Verdict) -> Verdict:

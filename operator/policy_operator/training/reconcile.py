@@ -7,7 +7,7 @@ speaks of them, names are deterministic, and a child that exists is not made aga
 import asyncio
 import logging
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from policy_api import reasons, skew
@@ -21,12 +21,13 @@ from policy_operator import ownership
 from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.events import Event
 from policy_operator.machinery.kube import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from policy_operator.machinery.queue import Key
 from policy_operator.training import build
 from policy_operator.training.decide import decide
 from policy_operator.training.observe import observe
-from policy_operator.training.status import finished
+from policy_operator.training.status import blocked, finished
 from policy_operator.training.types import (
     Action,
     CompleteAttempt,
@@ -42,6 +43,9 @@ from policy_operator.training.types import (
 
 log = logging.getLogger(__name__)
 
+# Who can't see these can't tell a training that never ran from one that runs.
+_NEEDS = ("PolicyTraining", "PolicyVersion", "Job", "Pod", "ConfigMap", "Service")
+_LOOK_AGAIN = timedelta(seconds=15)
 # The world may answer otherwise than the cache said; after this many answers, back off.
 _ROUNDS = 5
 
@@ -75,6 +79,8 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
             ctx.queue.forget(key)
             return None
         training = Training.parse(obj)
+        if (why := ctx.unreadable(*_NEEDS)) is not None:
+            return await _wait(ctx, obj, training, why, now)
         observed, reserved = await observe(ctx, training, now)
         decision = decide(training, replace(observed, refusal=refusal), now)
         try:
@@ -87,6 +93,15 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
         else:
             return decision.next_check_at
     raise TimeoutError(f"nothing could be settled in {_ROUNDS} rounds")
+
+
+async def _wait(ctx: Context, obj: Obj, training: Training, why: str, now: datetime) -> datetime:
+    """Say that nothing can be decided: what is missing may be what we are not shown."""
+    status = blocked(training, why, now)
+    event = Event("Warning", reasons.PERMISSION_MISSING, why)
+    news = status.state != training.status.state
+    await _write(ctx, obj, training, Decision(status=status, events=(event,) * news))
+    return now + _LOOK_AGAIN
 
 
 async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision) -> None:

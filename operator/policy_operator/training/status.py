@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from policy_api import reasons
 from policy_api.contract.report import Outcome, TrainingReport, finite
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED
 from policy_api.rules.conditions import Status, get_condition, set_condition
@@ -51,6 +52,14 @@ class TrainingState:
         state = state.set(COND_SUCCEEDED, "True" if success else "False", reason, message)
         at = state.status.finished_at or self.now.replace(microsecond=0)
         return state.update(state=reason, finished_at=at)
+
+
+def blocked(training: Training, why: str, now: datetime) -> PolicyTrainingStatus:
+    """Return the status of a training that can't be looked after: we may not read what it needs."""
+    if finished(training.status):
+        return training.status
+    state = TrainingState(training, now, training.status)
+    return state.running(reasons.PERMISSION_MISSING, why).status
 
 
 def finished(status: PolicyTrainingStatus) -> bool:

@@ -337,8 +337,10 @@ async def test_the_ca_is_published_where_its_name_is_free_or_ours():
     old = {**wanted, "data": {"ca.crt": "old"}}
     theirs = {**wanted, "metadata": {**wanted["metadata"], "labels": {}}, "data": {"x": "y"}}
     maps = ConfigMaps(theirs=theirs, old=old)
-    assert not await authority.publish(maps, ("theirs", "old", "new"))
-    assert await authority.publish(maps, ("old", "new"))
+    with pytest.raises(Taken, match=f"ConfigMap {tls.CA_CONFIG_MAP} exists"):
+        await authority.publish(maps, "theirs")
+    for namespace in ("old", "new", "old", "new"):
+        await authority.publish(maps, namespace)
     assert maps.writes == ["old", "new"], "each once"
     assert maps.stored["theirs"] is theirs
     assert maps.stored["old"]["data"] == maps.stored["new"]["data"] == wanted["data"]

@@ -407,3 +407,19 @@ def test_versions_that_change_all_the_time_end_in_a_retry(canary: World):
     canary._test = always  # type: ignore[method-assign]
     with pytest.raises(TimeoutError, match="rounds"):
         canary.post((PAYLOADS / "firing.json").read_bytes())
+
+
+def test_what_we_may_not_read_is_said_and_stops_no_rollback(canary: World):
+    canary.denied.add("EndpointSlice")
+    canary.advance(20)
+    canary.reconcile()
+    canary.reconcile()
+    assert canary.status["state"] == "PermissionMissing"
+    assert canary.condition("Progressing")["message"] == "EndpointSlice is forbidden"
+    assert [e.reason for e in canary.events].count("PermissionMissing") == 1
+    assert canary.split() == {1: 90, 2: 10}, "the next step waits"
+    canary.post((PAYLOADS / "firing.json").read_bytes())
+    assert canary.split() == {1: 100, 2: 0}
+    canary.denied.clear()
+    canary.run()
+    assert canary.status["state"] == "RolledBack"
