@@ -9,10 +9,16 @@ else can have changed anything in between, or the API server had refused the wri
 
 import asyncio
 
+from policy_api.keys import KIND_DEPLOYMENT
+
 from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.health import Health
 from policy_operator.machinery.queue import Key, Queue, acting
 from policy_operator.machinery.wakes import Relations
+
+# What these say is read by their own writer's next decision, which may be due with all else there
+# already (after a restart, say): no other event would bring it about.
+_READ_BY_WRITER = (KIND_DEPLOYMENT, "PolicyVersion")
 
 
 class Intake:
@@ -45,11 +51,10 @@ class Intake:
         Args:
             kind: Kind of the object.
             obj: The object as it is now.
-            expected: Whether this is what the acting key has made of what it had decided on. What
-                a PolicyVersion says is read by its own writer's next decision: that one is woken.
+            expected: Whether this is what the acting key has made of what it had decided on.
         """
         if self._cache.put(kind, obj):
-            known = expected and kind != "PolicyVersion"
+            known = expected and kind not in _READ_BY_WRITER
             self.changed(kind, obj, but=acting.get() if known else None)
 
     def changed(

@@ -113,6 +113,9 @@ async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision)
             await ctx.kube.patch_status("PolicyTraining", obj, new)
         except NotFound:
             return  # deleted meanwhile: there is nobody left to tell
+    if status.state != training.status.state:
+        # What follows from the new state may be due with all else there already.
+        ctx.queue.add(Key("PolicyTraining", training.meta.namespace, training.meta.name))
     if finished(status):
         ctx.progress.forget(training.meta.namespace, training.meta.name)
     for event in decision.events:

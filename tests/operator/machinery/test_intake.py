@@ -148,3 +148,28 @@ def test_who_wrote_an_object_on_what_was_decided_is_not_woken_by_it():
         assert runs == [A]
 
     play(story)
+
+
+def test_a_rollouts_own_status_is_looked_at_again():
+    """Its next step may be due at once: after a restart all else is known already."""
+
+    async def story(loop: Loop) -> None:
+        cache, queue = Cache(), Queue(loop.now)
+        intake = Intake(cache, queue, Health(loop.time))
+        key, runs = Key("PolicyDeployment", "ml", "a"), []
+
+        async def reconcile(_: Key) -> None:
+            runs.append(loop.time())
+            if len(runs) == 1:
+                meta = {"namespace": "ml", "name": "a", "uid": "a", "resourceVersion": "7"}
+                answer = {"metadata": meta, "spec": {}, "status": {"state": "WaitingForServer"}}
+                intake.answer("PolicyDeployment", answer, True)
+
+        workers = asyncio.create_task(queue.run(reconcile, 2))
+        queue.add(key)
+        await asyncio.sleep(10)
+        workers.cancel()
+        await asyncio.gather(workers, return_exceptions=True)
+        assert len(runs) == 2
+
+    play(story)
