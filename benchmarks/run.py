@@ -178,16 +178,17 @@ def measure(cluster: ControlPlane, folder: Path, options: argparse.Namespace) ->
         with operator(api, cluster, folder, prometheus) as process:
             idle = process.rss()
             ours, ours_burst = trainings(api, jobs, options.paced, options.trainings)
+            stall = process.metrics()["policyops_loop_stall_seconds"]
             full = process.rss()
         clear(api)
-        for number in (50, 95):
+        for number, aim in ((50, 1.2), (95, 1.5)):
             mine, base = ours.percentile(number), low.percentile(number)
             rows.append(
                 (
                     f"PolicyTraining → Job, paced, p{number}",
                     f"{mine * 1000:.1f} ms",
                     f"{base * 1000:.1f} ms",
-                    f"{mine / base:.2f}x" + (" (aim ≤ 2)" if number == 50 else ""),
+                    f"{mine / base:.2f}x (aim ≤ {aim})",
                 )
             )
         rate, base_rate = options.trainings / ours_burst, options.trainings / low_burst
@@ -202,8 +203,9 @@ def measure(cluster: ControlPlane, folder: Path, options: argparse.Namespace) ->
                 "burst rate",
                 f"{rate:.0f} /s",
                 f"{base_rate:.0f} /s",
-                f"{rate / base_rate:.2f}x (aim ≥ 0.5)",
+                f"{rate / base_rate:.2f}x (aim ≥ 0.75)",
             ),
+            ("longest stall of the event loop", f"{stall * 1000:.0f} ms", "", "aim ≤ 100 ms"),
         ]
         say(f"{options.deployments} deployments to their canary step")
         with operator(api, cluster, folder, prometheus) as process:

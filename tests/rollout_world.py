@@ -6,6 +6,7 @@ the operator's last one, as if it were killed there.
 """
 
 import asyncio
+import contextlib
 import copy
 import functools
 import itertools
@@ -19,6 +20,7 @@ from policy_api.base import rfc3339
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policy_operator.machinery.cache import Cache
 from policy_operator.machinery.events import Event
+from policy_operator.machinery.kube import AlreadyExists, Conflict
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.rollout import rules, webhook
@@ -89,7 +91,13 @@ class World:
     events: list[tuple[str, str, str]] = field(default_factory=list)
     weights: list[dict[int, int]] = field(default_factory=list)
     """Every split that the route ever had."""
+    denied: set[str] = field(default_factory=set)
+    """Kinds that we may not read."""
     last_check: datetime | None = None
+    ahead: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    """What the API server has and the cache does not know yet."""
+    hidden: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    """Objects that the API server has and no watch of ours tells of, by kind and name."""
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -99,8 +107,13 @@ class World:
             kube=self,
             monitor=self,
             events=self,
-            queue=SimpleNamespace(add_at=lambda key, when: None, forget=lambda key: None),
+            queue=SimpleNamespace(
+                add_at=lambda key, when: None,
+                forget=lambda key: None,
+                give_way=contextlib.nullcontext,
+            ),
             settings=SimpleNamespace(server_image="policyops/server:dev"),
+            unreadable=self.unreadable,
         )
         for version in self.versions:
             self.add_version(version)
@@ -140,27 +153,60 @@ class World:
             raise KilledError
         self.writes.append((verb, kind, name))
 
-    async def apply(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    def unseen(self, kind: str, name: str, **update: Any) -> None:
+        """Change an object, and let the watch tell of it later: the cache does not know yet."""
+        cache, self.cache = self.cache, copy.deepcopy(self.cache)
+        self.change(kind, name, **update)
+        self.ahead[kind, name] = self.obj(kind, name)
+        self.cache = cache
+
+    def _test(self, kind: str, name: str, seen: dict[str, Any] | None) -> None:
+        """Refuse a write that was decided on an older state, as kube.py does."""
+        newer = self.ahead.pop((kind, name), None)
+        if newer is not None:
+            self.cache.put(kind, newer)
+        have = self.cache.get(kind, NS, name)
+        if seen is None or have is None:
+            return
+        if any(have["metadata"][f] != seen["metadata"][f] for f in ("uid", "resourceVersion")):
+            raise Conflict(409, "Conflict", "the object has been modified", "PATCH")
+
+    def hide(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Create an object of somebody else's, without the label that our watches ask for."""
+        obj = copy.deepcopy(manifest)
+        number = str(next(self._numbers))
+        obj["metadata"] = {"namespace": NS, "uid": f"u{number}", **obj["metadata"]}
+        self.hidden[obj["kind"], obj["metadata"]["name"]] = obj
+        return obj
+
+    async def apply(
+        self, manifest: dict[str, Any], *, seen: dict[str, Any] | None
+    ) -> dict[str, Any]:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if (kind, name) not in self.hidden:
+            self._test(kind, name, seen)
         self._write("apply", kind, name)
-        old = self.cache.get(kind, NS, name)
-        if old is None:
-            obj = self.create(manifest)
-        else:
-            meta = {**old["metadata"], **copy.deepcopy(manifest["metadata"])}
-            meta["generation"] += manifest.get("spec") != old.get("spec")
-            obj = self._put({**old, **copy.deepcopy(manifest), "metadata": meta})
-        if kind == "HTTPRoute":
+        old = self.hidden.get((kind, name)) or self.cache.get(kind, NS, name)
+        if seen is None:
+            if old is not None:
+                raise AlreadyExists(409, "AlreadyExists", f"{name} exists", "APPLY")
+            return self._applied(self.create(manifest))
+        if old is None or old["metadata"]["uid"] != seen["metadata"]["uid"]:
+            raise Conflict(409, "Conflict", "another object", "APPLY")
+        meta = {**old["metadata"], **copy.deepcopy(manifest["metadata"])}
+        meta["generation"] += manifest.get("spec") != old.get("spec")
+        return self._applied(self._put({**old, **copy.deepcopy(manifest), "metadata": meta}))
+
+    def _applied(self, obj: dict[str, Any]) -> dict[str, Any]:
+        if obj["kind"] == "HTTPRoute":
             self.weights.append(self.split())
         return obj
 
-    async def patch_status(
-        self, kind: str, ns: str, name: str, status: dict[str, Any], *, uid: str | None = None
-    ) -> None:
+    async def patch_status(self, kind: str, seen: dict[str, Any], status: dict[str, Any]) -> None:
+        name = seen["metadata"]["name"]
+        self._test(kind, name, seen)
         self._write("status", kind, name)
-        obj = self.cache.get(kind, ns, name)
-        assert obj is not None
-        assert obj["metadata"]["uid"] == uid
+        obj = self.obj(kind, name)
         self._put({**copy.deepcopy(obj), "status": status})
 
     async def delete(self, kind: str, ns: str, name: str, *, uid: str | None = None) -> None:
@@ -169,10 +215,21 @@ class World:
         if obj is not None and uid in (None, obj["metadata"]["uid"]):
             self.cache.remove(kind, obj)
 
-    async def get(self, kind: str, ns: str, name: str) -> dict[str, Any] | None:
+    async def get(
+        self, kind: str, ns: str, name: str, *, remember: bool = True
+    ) -> dict[str, Any] | None:
+        if not remember:
+            return self.hidden.get((kind, name)) or self.cache.get(kind, ns, name)
         assert (kind, ns, name) == ("Gateway", "gateways", "public")
         listener = {"name": "http", "protocol": "HTTP", "port": 80}
         return {"spec": {"listeners": [listener]}, "status": {}}
+
+    def remember(self, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+        self.cache.put(kind, obj)
+        return obj
+
+    def unreadable(self, *kinds: str) -> str | None:
+        return next((f"{k} is forbidden" for k in kinds if k in self.denied), None)
 
     async def has_api(self, group: str, version: str, plural: str) -> bool:
         return plural == "httproutes" and self.gateway_api
@@ -223,6 +280,8 @@ class World:
     def settle(self) -> None:
         """Let pods become ready or not, and the Gateway's controller look at the route."""
         for obj in self.cache.list("Deployment", NS):
+            if "replicas" not in obj["spec"]:
+                continue  # somebody else's
             version = int(obj["metadata"]["labels"]["policyops.dev/version"])
             count = 0 if version in self.dead else obj["spec"]["replicas"]
             status = {
@@ -234,7 +293,7 @@ class World:
             self.change("Deployment", obj["metadata"]["name"], status=status)
             self._slice(version, count)
         route = self.cache.get("HTTPRoute", NS, NAME)
-        if route is not None and self.gateway:
+        if route is not None and self.gateway and "parentRefs" in route["spec"]:
             generation = route["metadata"]["generation"]
             conditions = [
                 {"type": kind, "status": "True", "reason": kind, "observedGeneration": generation}
@@ -294,6 +353,12 @@ class World:
             if self.reconcile() == 0:
                 return
         raise AssertionError(f"no fixed point: {self.writes[-10:]}")
+
+    def run_some(self, rounds: int = 5) -> None:
+        """Reconcile a few times where each one tries a write that is refused."""
+        for _ in range(rounds):
+            self.settle()
+            self.reconcile()
 
     def serve(self, version: int, limit: int = 50) -> None:
         """Roll a version out to the end."""

@@ -19,7 +19,9 @@ from policy_operator.settings import Settings
 from policy_operator.training import build
 from policy_operator.training.attempts import is_open
 from policy_operator.training.decide import decide
-from policy_operator.training.outcome import view
+from policy_operator.training.outcome import job_runs, view
+from policy_operator.training.pods import pod_active
+from policy_operator.training.starts import lingering
 from policy_operator.training.types import (
     Child,
     CompleteAttempt,
@@ -120,7 +122,7 @@ def pod(
         "creationTimestamp": rfc3339(T0),
     }
     if deleted:
-        metadata["deletionTimestamp"] = rfc3339(T0)
+        metadata["deletionTimestamp"] = rfc3339(T0)  # when its grace time is over
     return {
         "metadata": metadata,
         "spec": {"containers": [{"name": "trainer", "image": "registry.example/trainer:1"}]},
@@ -129,6 +131,21 @@ def pod(
             "conditions": [*conditions],
             "containerStatuses": [container],
             **status,
+        },
+    }
+
+
+def meshed(made, **proxy):
+    """Give a pod a second container, as a service mesh does; it runs unless told otherwise."""
+    status = made["status"]
+    state = proxy or {"running": {"startedAt": rfc3339(T0)}}
+    proxies = [*made["spec"]["containers"], {"name": "proxy", "image": "mesh:1"}]
+    return made | {
+        "spec": made["spec"] | {"containers": proxies},
+        "status": status
+        | {
+            "phase": "Running",
+            "containerStatuses": [*status["containerStatuses"], {"name": "proxy", "state": state}],
         },
     }
 
@@ -203,14 +220,21 @@ class Cluster:
             for i in sorted(self.jobs)
             if is_open(status, i)
         )
+        active = {v.index for v in views if v.end is None}
+        over = [i for i in sorted(self.jobs) if not is_open(status, i)]
+        running = [i for i in over if job_runs(self.jobs[i])]
+        again = [i for i in running if self.jobs[i]["metadata"].get("annotations")]
         return Observed(
             attempts=views,
             children=tuple(
-                Child(i, "Job", f"sft-{i}", f"job-{i}", running=runs(self.jobs[i]))
-                for i in sorted(self.jobs)
-                if not is_open(status, i)
+                Child(i, "Job", f"sft-{i}", f"job-{i}", running=i in again) for i in over
             ),
             reserved=7 if self.jobs else None,
+            pods_left=any(
+                pod_active(p) for i in self.jobs if i not in active for p in self.pods.get(i, ())
+            ),
+            left_running=tuple(f"sft-{i}" for i in running if i not in again),
+            lingering=lingering(p for pods in self.pods.values() for p in pods),
             dependencies=self.dependencies,
             version=self.version,
             progress=self.progress,
@@ -306,12 +330,6 @@ class Cluster:
         """Let time pass."""
         self.now += timedelta(seconds=seconds)
         return self
-
-
-def runs(job) -> bool:
-    """Whether a Job may still run something."""
-    ended = {c["type"] for c in job["status"]["conditions"]} & {"Complete", "Failed"}
-    return not job["spec"]["suspend"] and not ended
 
 
 def status_of(cluster: Cluster, kind: str = "Succeeded"):

@@ -13,6 +13,7 @@ AUDIENCE: Final = GROUP  # of the projected token with which a trainer reports
 
 # Labels on everything that the operator creates.
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_PROGRAM: Final = "app.kubernetes.io/name"  # of the operator's own pods
 LABEL_POLICY: Final = f"{GROUP}/policy"
 LABEL_VERSION: Final = f"{GROUP}/version"
 LABEL_TRAINING: Final = f"{GROUP}/training"
@@ -86,4 +87,5 @@ METRIC_RECONCILE_ERRORS: Final = "policyops_reconcile_errors_total"
 METRIC_LAST_EVENT_AGE: Final = "policyops_last_event_age_seconds"
 METRIC_API_CALLS: Final = "policyops_api_calls_total"
 METRIC_ALERTS_RECEIVED: Final = "policyops_alerts_received_total"
+METRIC_LOOP_STALL: Final = "policyops_loop_stall_seconds"
 METRIC_LEADER: Final = "policyops_leader"

@@ -11,9 +11,11 @@ STARTING: Final = "Starting"
 UNSCHEDULABLE: Final = "Unschedulable"
 IMAGE_NOT_FOUND: Final = "ImageNotFound"
 CONTAINER_NOT_STARTED: Final = "ContainerNotStarted"
-REFUSED: Final = "Refused"  # the API server takes no Job now, e.g. a quota is used up
 JOB_SUSPENDED: Final = "JobSuspended"  # by somebody else, e.g. Kueue; it waits for its Job
+REFUSED: Final = "Refused"  # the API server takes no Job or pod now, e.g. a quota is used up
 TRAINING: Final = "Training"
+ENDING: Final = "Ending"  # a pod has ended or is being deleted, so the others end too
+POD_STUCK: Final = "PodStuck"  # a pod that is deleted does not end: its node may be lost
 RETRYING: Final = "Retrying"  # after a crash or a preemption, before the next attempt
 SUSPENDING: Final = "Suspending"
 SUSPENDED: Final = "Suspended"
@@ -27,6 +29,12 @@ DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 BUDGET_EXCEEDED: Final = "BudgetExceeded"
 VERSION_CONFLICT: Final = "VersionConflict"
 EXIT_CRITERIA_MET: Final = "ExitCriteriaMet"  # of a PolicyVersion's Accepted
+
+# Of a PolicyTraining and of a PolicyDeployment: the operator may not read what it needs.
+PERMISSION_MISSING: Final = "PermissionMissing"
+
+# Event of the operator's own Secret.
+WEBHOOK_TOKEN_MISSING: Final = "WebhookTokenMissing"  # noqa: S105 - a reason
 
 # Events of a PolicyTraining.
 ATTEMPT_STARTED: Final = "AttemptStarted"

@@ -7,6 +7,7 @@ its owner (docs/adr/0004), and so that we can tell it from somebody else's objec
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from policy_api.base import ObjectMeta
 from policy_api.keys import ANNOTATION_APPLIED, FIELD_MANAGER, GROUP_VERSION, LABEL_MANAGED_BY
@@ -55,6 +56,50 @@ def owned(obj: Obj, uid: str) -> bool:
     """Whether the object's controller is the one with this uid."""
     found = controller(obj)
     return found is not None and found.get("uid") == uid
+
+
+def labelled(obj: Obj, labels: Mapping[str, str]) -> bool:
+    """Whether the object carries all of the labels: how we know what has no owner."""
+    have = obj["metadata"].get("labels") or {}
+    return all(have.get(key) == value for key, value in labels.items())
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Somebody else's object that has a name of ours."""
+
+    kind: str
+    name: str
+    whose: str
+    """What is known of its owner, e.g. "belongs to Deployment web"."""
+
+    @classmethod
+    def of(cls, obj: Obj) -> "Foreign":
+        """Describe the object."""
+        return cls(obj["kind"], obj["metadata"]["name"], _whose(obj))
+
+    @property
+    def sentence(self) -> str:
+        """Name the object and its owner."""
+        return f"{self.kind} {self.name} exists and {self.whose}"
+
+
+def _whose(obj: Obj) -> str:
+    """Say whose an object is: its controller, else its manager by label, else who wrote it."""
+    meta = obj["metadata"]
+    manager = (meta.get("labels") or {}).get(LABEL_MANAGED_BY)
+    by = f"managed by {manager}" if manager else ""
+    owner = controller(obj)
+    if owner is not None:
+        uid = f", uid {owner['uid']}" if owner["apiVersion"] == GROUP_VERSION else ""
+        return f"belongs to {owner['kind']} {owner['name']}{uid}{f', {by}' if by else ''}"
+    if manager == FIELD_MANAGER:
+        return f"has no owner, though its label {LABEL_MANAGED_BY} is {manager}"
+    if by:
+        return f"is {by}"
+    entries = meta.get("managedFields") or ()
+    writers = {e["manager"] for e in entries if e.get("manager") and not e.get("subresource")}
+    return f"was written by {', '.join(sorted(writers))}" if writers else "has no owner"
 
 
 def checksum(value: object) -> str:

@@ -1,11 +1,13 @@
 """What a reconciler works with."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import aiohttp
 
 from policy_operator.access.tls import Authority
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.complaints import Complaints
 from policy_operator.machinery.events import EventRecorder
 from policy_operator.machinery.kube import Kube
 from policy_operator.machinery.progress import ProgressStore
@@ -31,3 +33,10 @@ class Context:
     """What Prometheus last said; `main` runs its loop while it leads."""
     numbers: Numbers
     authority: Authority
+    complaints: Complaints
+    denied: Mapping[str, str] = field(default_factory=dict)
+    """Kinds that we may not read now, and the API server's sentence about each."""
+
+    def unreadable(self, *kinds: str) -> str | None:
+        """Say why one of these kinds can't be read, if so: what needs it must wait."""
+        return next((self.denied[kind] for kind in kinds if kind in self.denied), None)

@@ -8,39 +8,46 @@ import contextlib
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Coroutine
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import aiohttp
 import kopf
 from aiohttp import web
-from policy_api.keys import FIELD_MANAGER, KIND_DEPLOYMENT, KIND_TRAINING
+from policy_api import reasons
+from policy_api.keys import FIELD_MANAGER, KIND_TRAINING
 
 from policy_operator.access import tls
-from policy_operator.access.auth import Trainers, webhook_token
+from policy_operator.access.auth import SecretError, Trainers, webhook_token
 from policy_operator.context import Context
 from policy_operator.machinery import logs, metrics
-from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.events import EventRecorder
+from policy_operator.machinery.cache import Cache, object_id
+from policy_operator.machinery.chores import Chore
+from policy_operator.machinery.complaints import Complaints
+from policy_operator.machinery.events import Event, EventRecorder
 from policy_operator.machinery.health import Health
+from policy_operator.machinery.intake import Intake
 from policy_operator.machinery.kube import (
     ApiError,
     Kube,
     NamespaceTerminating,
-    NotFound,
     load_configuration,
 )
-from policy_operator.machinery.leader import Election
+from policy_operator.machinery.leader import Election, LeaseLostError
+from policy_operator.machinery.lists import Lists
+from policy_operator.machinery.pace import Pace, measure_stalls
 from policy_operator.machinery.progress import ProgressStore
 from policy_operator.machinery.queue import Key, Queue, utcnow
 from policy_operator.machinery.watches import (
-    WATCHED,
-    Intake,
+    BY_KOPF,
     kopf_settings,
     registry,
-    watch_selector,
+    scopes,
+    watches,
 )
 from policy_operator.monitoring.prometheus import Monitor
 from policy_operator.registry.numbers import Numbers
@@ -55,8 +62,9 @@ log = logging.getLogger(__name__)
 
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _STOP_SECONDS = 5.0  # for reconciles under way when we are told to stop; a killed one is no harm
-_RELISTED = 2.0  # seconds from the first watch that starts over to our own lists
-_LIST_AGAIN = 1.0  # seconds
+_RELISTED = 2.0  # seconds from kopf's first watch that starts over to our own lists
+_CERTIFICATE_AGAIN = 1.0  # seconds between tries to get the certificate that we start with
+_TROUBLED = 5.0  # seconds between looks while something is wrong
 _HOUSEKEEPING = 60.0  # seconds between looks at certificates, the CA's copies and the token
 
 
@@ -64,34 +72,52 @@ class Operator:
     """The parts and how they run together."""
 
     def __init__(
-        self, settings: Settings, ctx: Context, health: Health, election: Election
+        self,
+        settings: Settings,
+        ctx: Context,
+        health: Health,
+        election: Election,
+        intake: Intake,
     ) -> None:
         self._settings = settings
         self._ctx = ctx
         self._health = health
         self._election = election
-        self._intake = Intake(ctx.cache, ctx.queue, health)
+        ctx.kube.may_write = election.may_write
+        self._intake = intake
+        self._lists = Lists(ctx.kube, ctx.cache, intake, health, scopes(settings))
         self._token = ""
+        self._told = ""  # by an Event, of the token
+        self._certificate = Chore("certificate", self._ensure_certificate)
+        self._webhook_token = Chore("webhook token", self._read_token, self._tell_of_secret)
+        self._publish = [
+            Chore(f"CA in namespace {name}", partial(self._publish_ca, name))
+            for name in settings.ca_namespaces
+        ]
+        self._trust = Chore("CA in running attempts", self._refresh_trust)
         self._stop = asyncio.Event()
         self._synced = asyncio.Event()
+        self._served = asyncio.Event()
         self._reconciling: asyncio.Task[None] | None = None
 
     async def run(self, configuration: object) -> None:
         """Run until told to stop, or until a part fails."""
         ctx, settings = self._ctx, self._settings
-        await self._keep_house()
-        await self._serve()
+        ctx.kube.outage.over = ctx.queue.retry_failed
+        await _listen(private_app(self._health), settings, settings.http_port)
         kopf_ready = asyncio.Event()
         parts: dict[str, Coroutine[None, None, None]] = {
-            "watches": kopf.operator(
-                registry=registry(settings, configuration, self._intake, self._election.nudge),
-                settings=kopf_settings(settings),
+            "kopf": kopf.operator(
+                registry=registry(configuration, self._intake),
+                settings=kopf_settings(),
                 standalone=True,
                 clusterwide=True,
                 # kopf's own guess asks for the user's name, which an image's numeric user lacks.
                 identity=cast(Any, settings.pod_name),
                 ready_flag=kopf_ready,
             ),
+            "stalls": measure_stalls(),
+            "https": self._serve(),
             "housekeeping": self._housekeeping(),
             "resync": self._resync_forever(),
             "events": ctx.events.run(),
@@ -100,11 +126,16 @@ class Operator:
             "prometheus": self._monitor(),
             "stop": self._wait_for_stop(kopf_ready),
         }
+        for watch in watches(settings, ctx.kube, self._lists, self._intake, self._election.nudge):
+            parts[f"watch of {watch.kind}"] = watch.run()
         tasks = {asyncio.create_task(part, name=name) for name, part in parts.items()}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if (error := task.exception()) is not None:
-                log.critical("%s failed: %s", task.get_name(), error, exc_info=error)
+                expected = isinstance(error, LeaseLostError)
+                log.critical(
+                    "%s failed: %s", task.get_name(), error, exc_info=None if expected else error
+                )
                 _exit(1)
             log.info("%s ended", task.get_name())
         await self._shut_down()
@@ -128,6 +159,7 @@ class Operator:
 
     async def _elect(self) -> None:
         await self._synced.wait()
+        await self._served.wait()  # a leader must hear of alerts, and a Job's pods know our CA
         if self._settings.leader_elect:
             await self._election.run()
         else:
@@ -139,8 +171,8 @@ class Operator:
         """Reconcile everything once we lead, then what changes."""
         await self._election.leading.wait()
         # What changed while the last leader still wrote is known only by a fresh list.
-        await self._resync_until_done()
-        self._add_all()
+        await self._lists.read_all()
+        await self._add_all()
         queue = self._ctx.queue
         self._reconciling = asyncio.create_task(
             queue.run(self._reconcile, self._settings.workers), name="reconcile"
@@ -162,78 +194,84 @@ class Operator:
             log.info("left alone: its namespace is being deleted")
             return None
 
-    def _add_all(self) -> None:
-        for kind in (KIND_TRAINING, KIND_DEPLOYMENT):
+    async def _add_all(self) -> None:
+        pace = Pace()
+        for kind in BY_KOPF:
             for obj in self._ctx.cache.list(kind):
-                meta = obj["metadata"]
-                self._ctx.queue.add(Key(kind, meta["namespace"], meta["name"]))
-
-    async def _resync(self) -> None:
-        """List every kind; what a broken watch missed is found here."""
-
-        async def one(kind: str) -> None:
-            cache = self._ctx.cache
-            try:
-                objects, version = await self._ctx.kube.list_with_version(
-                    kind, selector=watch_selector(kind)
-                )
-            except NotFound:  # an optional API (Gateway, Prometheus operator) is not installed
-                objects, version = [], 0
-            before = {id(o) for o in objects}
-            for obj in cache.sync(kind, objects, version):
-                self._intake.changed(kind, obj, deleted=id(obj) not in before)
-
-        await asyncio.gather(*(one(kind) for kind in WATCHED))
-        self._health.synced = True
-        self._synced.set()
-
-    async def _resync_until_done(self) -> None:
-        """List every kind, again and again until the API server has answered for each."""
-        while True:
-            try:
-                await self._resync()
-            except (ApiError, OSError, TimeoutError) as error:
-                log.warning("a list failed, again in %.0f s: %s", _LIST_AGAIN, error)
-                await asyncio.sleep(_LIST_AGAIN)
-            else:
-                return
+                self._ctx.queue.add(Key(kind, *object_id(obj)))
+                await pace.rest()
 
     async def _resync_forever(self) -> None:
-        """List everything at intervals, and soon after a watch had to start over."""
+        """List everything at intervals, and what kopf watches soon after it had to start over."""
         relisted = self._intake.relisted
+        kinds: tuple[str, ...] = ()
         while True:
-            await self._resync_until_done()
-            if self._election.leading.is_set():
-                self._add_all()
+            await self._lists.read_all(*kinds)
+            self._synced.set()
+            if self._election.leading.is_set() and not kinds:
+                await self._add_all()
             try:
                 await asyncio.wait_for(relisted.wait(), self._settings.resync_seconds)
             except TimeoutError:
+                kinds = ()
                 continue
-            await asyncio.sleep(_RELISTED)  # several watches start over together
+            await asyncio.sleep(_RELISTED)  # both watches start over together
             relisted.clear()
+            kinds = BY_KOPF
 
-    async def _keep_house(self) -> None:
-        ctx, settings = self._ctx, self._settings
-        await ctx.authority.ensure(ctx.kube, utcnow())
-        self._token = await webhook_token(ctx.kube, settings.namespace)
-        if self._election.leading.is_set():
-            ca = ctx.authority.ca
-            await ctx.authority.publish(ctx.kube, settings.ca_namespaces)
-            if await trust.refresh(ctx, ca):
-                ctx.authority.told(ca)
+    async def _ensure_certificate(self) -> None:
+        await self._ctx.authority.ensure(self._ctx.kube, utcnow())
+
+    async def _publish_ca(self, namespace: str) -> None:
+        await self._ctx.authority.publish(self._ctx.kube, namespace)
+
+    async def _refresh_trust(self) -> None:
+        """Bring the CA into running attempts; once all clients have it, it may sign."""
+        ctx = self._ctx
+        ca = ctx.authority.ca
+        if await trust.refresh(ctx, ca) and all(chore.done for chore in self._publish):
+            ctx.authority.told(ca)
+
+    async def _read_token(self) -> None:
+        try:
+            self._token = await webhook_token(self._ctx.kube, self._settings.namespace)
+        except SecretError:
+            self._token = ""
+            raise
+
+    def _tell_of_secret(self, error: Exception) -> None:
+        if isinstance(error, SecretError) and self._election.leading.is_set():
+            if str(error) != self._told:
+                event = Event("Warning", reasons.WEBHOOK_TOKEN_MISSING, str(error))
+                self._ctx.events.emit(error.secret, event)
+            self._told = str(error)
 
     async def _housekeeping(self) -> None:
-        """Renew certificates, publish the CA, hear of a new webhook token."""
-        await self._election.leading.wait()
+        """Renew the certificate, publish the CA, hear of a new webhook token, every minute."""
+        await self._served.wait()
         while True:
+            leading = self._election.leading.is_set()
+            chores: tuple[Chore, ...] = (self._certificate, self._webhook_token)
+            if leading:
+                chores = (*chores, *self._publish, self._trust)
+            for chore in chores:
+                await chore.do()
+            self._ctx.monitor.webhook_trouble = self._webhook_token.trouble
+            pause = _TROUBLED if any(chore.trouble for chore in chores) else _HOUSEKEEPING
             try:
-                await self._keep_house()
-            except (ApiError, OSError, TimeoutError) as error:
-                log.warning("certificates or token: %s", error)
-            await asyncio.sleep(_HOUSEKEEPING)
+                await asyncio.wait_for(self._election.leading.wait(), pause)
+            except TimeoutError:
+                continue
+            if leading:
+                await asyncio.sleep(pause)
 
     async def _serve(self) -> None:
+        """Serve over TLS once we have a certificate; the API server may be away until then."""
         ctx, settings = self._ctx, self._settings
+        while not await self._certificate.do():
+            self._health.waits_for = self._certificate.trouble or "the API server"
+            await asyncio.sleep(_CERTIFICATE_AGAIN)
+        await self._webhook_token.do()
         public = PublicServer(
             ctx,
             Trainers(ctx.kube, ctx.cache, settings.audience),
@@ -241,14 +279,18 @@ class Operator:
             leading=self._election.leading.is_set,
             alerts=webhook.handle,
         )
-        host = settings.bind or None
-        for app, port, context in (
-            (private_app(self._health), settings.http_port, None),
-            (public.app(), settings.https_port, ctx.authority.context),
-        ):
-            runner = web.AppRunner(app, access_log=None)
-            await runner.setup()
-            await web.TCPSite(runner, host, port, ssl_context=context).start()
+        await _listen(public.app(), settings, settings.https_port, ctx.authority.context)
+        self._health.waits_for = ""
+        self._served.set()
+        await self._stop.wait()
+
+
+async def _listen(
+    app: web.Application, settings: Settings, port: int, tls: ssl.SSLContext | None = None
+) -> None:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, settings.bind or None, port, ssl_context=tls).start()
 
 
 def _exit(code: int) -> None:
@@ -263,7 +305,8 @@ async def main() -> None:
     logs.setup(settings.log_format, settings.log_level)
     configuration = await load_configuration()
     cache, health, queue = Cache(), Health(), Queue()
-    kube = Kube(configuration, cache)
+    intake = Intake(cache, queue, health)
+    kube = Kube(configuration, intake.answer)
     async with aiohttp.ClientSession(timeout=_HTTP_TIMEOUT) as http:
         ctx = Context(
             kube=kube,
@@ -275,12 +318,15 @@ async def main() -> None:
             progress=ProgressStore(),
             monitor=Monitor(http, settings.prometheus_url, cache, queue),
             numbers=Numbers(cache),
+            complaints=Complaints(kube),
             authority=tls.Authority(
                 settings.namespace, tls.host_names(settings.host, settings.namespace)
             ),
+            denied=health.denied,
         )
         log.info("%s starts as %s", FIELD_MANAGER, settings.pod_name)
-        await Operator(settings, ctx, health, Election(kube, settings, health)).run(configuration)
+        election = Election(kube, settings, health)
+        await Operator(settings, ctx, health, election, intake).run(configuration)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from policy_api.contract.progress import parse_progress
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from policy_operator.access.auth import Trainers, same_token
+from policy_operator.access.auth import WEBHOOK_SECRET, Trainers, same_token
 from policy_operator.context import Context
 from policy_operator.machinery import logs, metrics
 from policy_operator.machinery.health import Health
@@ -139,9 +139,16 @@ class PublicServer:
         metrics.ALERTS_RECEIVED.labels(str(response.status)).inc()
         return response
 
-    async def _alert(self, request: web.Request) -> web.Response:
-        token = _bearer(request)
-        if token is None or not same_token(token, self._webhook_token()):
+    async def _alert(  # noqa: PLR0911 - one return an answer
+        self, request: web.Request
+    ) -> web.Response:
+        token, wanted = _bearer(request), self._webhook_token()
+        if not wanted:
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"Secret {WEBHOOK_SECRET} holds no token now: nobody can be told from a stranger",
+            )
+        if token is None or not same_token(token, wanted):
             return problem(
                 HTTPStatus.UNAUTHORIZED, "send the token of Secret policy-operator-webhook"
             )
@@ -173,7 +180,9 @@ def private_app(health: Health) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         if not health.synced:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "not every kind has been listed yet")
-        return web.json_response({})
+        if health.waits_for:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"waiting for {health.waits_for}")
+        return web.json_response({"cannotRead": health.denied} if health.denied else {})
 
     async def scrape(_: web.Request) -> web.Response:
         health.event_age()

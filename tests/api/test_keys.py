@@ -18,7 +18,8 @@ def test_values_are_unique_within_their_room() -> None:
 def test_our_labels_and_annotations_are_in_our_group() -> None:
     ours = [*_values("LABEL_"), *_values("ANNOTATION_")]
     assert [v for v in ours if not v.startswith("policyops.dev/")] == [
-        "app.kubernetes.io/managed-by"
+        "app.kubernetes.io/managed-by",
+        "app.kubernetes.io/name",
     ]
 
 

@@ -26,6 +26,7 @@ LAST_POLL_SECONDS = 0.2
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 DEADLINE_SECONDS = 90.0
 
+ADMISSION = "apis/admissionregistration.k8s.io/v1"
 PATHS: dict[str, tuple[str, str]] = {
     "Namespace": ("api/v1", "namespaces"),
     "Node": ("api/v1", "nodes"),
@@ -38,6 +39,8 @@ PATHS: dict[str, tuple[str, str]] = {
     "Event": ("apis/events.k8s.io/v1", "events"),
     "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ResourceQuota": ("api/v1", "resourcequotas"),
+    "LimitRange": ("api/v1", "limitranges"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "Job": ("apis/batch/v1", "jobs"),
     "Deployment": ("apis/apps/v1", "deployments"),
@@ -48,11 +51,20 @@ PATHS: dict[str, tuple[str, str]] = {
     "Workload": ("apis/kueue.x-k8s.io/v1beta1", "workloads"),
     "Gateway": ("apis/gateway.networking.k8s.io/v1", "gateways"),
     "PrometheusRule": ("apis/monitoring.coreos.com/v1", "prometheusrules"),
+    "ValidatingAdmissionPolicy": (ADMISSION, "validatingadmissionpolicies"),
+    "ValidatingAdmissionPolicyBinding": (ADMISSION, "validatingadmissionpolicybindings"),
+    "MutatingAdmissionPolicy": (ADMISSION, "mutatingadmissionpolicies"),
+    "MutatingAdmissionPolicyBinding": (ADMISSION, "mutatingadmissionpolicybindings"),
     "PolicyTraining": ("apis/policyops.dev/v1alpha1", "policytrainings"),
     "PolicyDeployment": ("apis/policyops.dev/v1alpha1", "policydeployments"),
     "PolicyVersion": ("apis/policyops.dev/v1alpha1", "policyversions"),
 }
-CLUSTER_SCOPED = {"Namespace", "Node", "CustomResourceDefinition"}
+CLUSTER_SCOPED = {
+    "Namespace",
+    "Node",
+    "CustomResourceDefinition",
+    *(kind for kind, (root, _) in PATHS.items() if root == ADMISSION),
+}
 
 
 class Refused(Exception):  # noqa: N818 - the API server's answer, not our error
@@ -194,6 +206,14 @@ class Api:
         return self.call(
             "POST", self.path(obj["kind"], obj["metadata"].get("namespace")), obj, params=params
         )
+
+    def refusal(self, obj: Obj) -> str:
+        """Return why the object would not be created; empty when it would."""
+        try:
+            self.create(obj, dryRun="All")
+        except Refused as refused:
+            return refused.message
+        return ""
 
     def patch(
         self, kind: str, namespace: str | None, name: str, patch: Obj, *, sub: str = ""

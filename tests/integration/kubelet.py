@@ -94,8 +94,10 @@ class Kubelet:
         for index, pod in enumerate(self.pods(job, count)):
             self.terminate(pod, code, message if index == 0 else "", **extra)
 
-    def terminate(self, pod: Obj, code: int, message: str = "", reason: str = "") -> None:
-        """End one pod."""
+    def terminate(
+        self, pod: Obj, code: int, message: str = "", reason: str = "", beside: Obj | None = None
+    ) -> None:
+        """End one pod; `beside` is the state of another container, which keeps it running."""
         word = reason or ("Completed" if code == 0 else "Error")
         state = {
             "terminated": {
@@ -106,7 +108,8 @@ class Kubelet:
                 "finishedAt": now(),
             }
         }
-        self.set(pod, "Succeeded" if code == 0 else "Failed", state, ready=False)
+        phase = "Succeeded" if code == 0 else "Failed"
+        self.set(pod, "Running" if beside is not None else phase, state, ready=False, beside=beside)
 
     def wait_in(self, job: str, reason: str, message: str, *, count: int = 1) -> None:
         """Leave the Job's containers waiting, e.g. ErrImagePull."""
@@ -156,9 +159,10 @@ class Kubelet:
         *,
         ready: bool,
         more: list[Obj] | None = None,
+        beside: Obj | None = None,
     ) -> None:
-        """Write a pod's phase and the state of its first container."""
-        container = pod["spec"]["containers"][0]
+        """Write a pod's phase, the state of its first container, and of the others if given."""
+        states = [state, *([beside] * (len(pod["spec"]["containers"]) - 1) if beside else [])]
         status = {
             "phase": phase,
             "startTime": now(),
@@ -169,10 +173,11 @@ class Kubelet:
                     "image": container["image"],
                     "imageID": "",
                     "ready": ready,
-                    "started": "running" in state,
+                    "started": "running" in each,
                     "restartCount": 0,
-                    "state": state,
+                    "state": each,
                 }
+                for container, each in zip(pod["spec"]["containers"], states, strict=False)
             ],
         }
         self.api.patch_status("Pod", self.namespace, pod["metadata"]["name"], status)

@@ -4,6 +4,8 @@
   one control plane, each in a world of its own.
 - It counts the operator's writes. Right after the API server has answered the k-th, and before the
   operator hears of it, it can have the operator killed: the write is done, its writer never knows.
+- It lets somebody else's edit cross a write of the operator: the edit is done right before the
+  write arrives, and no watch tells of either before the operator has its answer.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ T = TypeVar("T")
 _CLUSTER_PLURALS = {PATHS[kind][1] for kind in CLUSTER_SCOPED} | {"tokenreviews"}
 _COLLECTION = re.compile(r"^/(?:api/v1|apis/[^/]+/[^/]+)/([a-z]+)$")
 _HOP = {"host", "connection", "transfer-encoding", "content-length", "accept-encoding"}
+_ANSWER_FIRST = 0.5  # seconds
 # Events are news, not state, and are sent in the background; the Lease is renewed by the clock; a
 # TokenReview writes nothing.
 _UNCOUNTED = ("/events", "/leases", "/tokenreviews")
@@ -44,6 +47,7 @@ class Loop:
 
     def stop(self) -> None:
         """End the thread."""
+        self.call(asyncio.sleep(0.1))  # connections that were closed end in the background
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -65,6 +69,11 @@ class Proxy:
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.forbidden: set[str] = set()
+        """Plurals that the operator may not list or watch."""
+        self._crossing: tuple[str, Callable[[], object]] | None = None
+        self._told = asyncio.Event()  # watches are let through
+        self._told.set()
         self.writes: list[str] = []
         self.port = 0
 
@@ -72,8 +81,17 @@ class Proxy:
         """Call `on_kill` right after this write, counted from 1."""
         self._kill_at, self._on_kill = number, on_kill
 
+    def cross(self, path: str, edit: Callable[[], object]) -> None:
+        """Make the edit right before the next PATCH of a path with this end arrives."""
+        self._crossing = (path, edit)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the edit was made."""
+        return self._crossing is None
+
     async def start(self) -> None:
-        """Listen on a free port of loopback."""
+        """Listen on a free port of loopback; on the same one when it is started again."""
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         self._session = aiohttp.ClientSession(
@@ -83,7 +101,7 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -131,7 +149,20 @@ class Proxy:
         assert self._session is not None
         body = await request.read()
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
+        plural = request.path.rsplit("/", 1)[-1]
+        if request.method == "GET" and plural in self.forbidden:
+            message = f'{plural} is forbidden: User "proxy" cannot list resource "{plural}"'
+            status = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": message}
+            return web.json_response(status, status=403)
         url = self._scoped(request.method, request.raw_path)
+        if request.method == "PATCH" and self._crossing is not None:
+            path, edit = self._crossing
+            if request.path.endswith(path):
+                self._crossing = None
+                self._told.clear()
+                await asyncio.to_thread(edit)
+                # Long enough for the answer to arrive first; whoever is right needs none of it.
+                asyncio.get_running_loop().call_later(_ANSWER_FIRST, self._told.set)
         async with self._session.request(
             request.method, url, data=body or None, headers=headers
         ) as answer:
@@ -152,14 +183,14 @@ class Proxy:
         if len(self.writes) == self._kill_at and self._on_kill is not None:
             self._on_kill()
 
-    @staticmethod
     async def _stream(
-        request: web.Request, answer: aiohttp.ClientResponse, headers: dict[str, str]
+        self, request: web.Request, answer: aiohttp.ClientResponse, headers: dict[str, str]
     ) -> web.StreamResponse:
         stream = web.StreamResponse(status=answer.status, headers=headers)
         try:
             await stream.prepare(request)
             async for chunk in answer.content.iter_any():
+                await self._told.wait()
                 await stream.write(chunk)
         except (OSError, aiohttp.ClientError):
             return stream  # one end was killed; that is what this proxy is for

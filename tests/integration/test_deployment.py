@@ -323,30 +323,6 @@ def test_a_training_as_target_is_waited_for_and_rolled_out(
     rollout.wait("Promoted", stable=1)
 
 
-def test_a_route_of_somebody_else_is_left_alone(api: Api, namespace: str, rollout: Rollout) -> None:
-    other = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": "forge-v1",
-            "namespace": namespace,
-            "labels": {
-                "app.kubernetes.io/managed-by": "policy-operator",
-                "policyops.dev/deployment": "forge",
-                "policyops.dev/version": "1",
-            },
-        },
-        "spec": {"ports": [{"port": 1}]},
-    }
-    api.create(other)
-    rollout.register(1)
-    rollout.create()
-    status = rollout.wait("NameConflict")
-    message = condition({"status": status}, "Progressing")["message"]
-    assert message == "Service forge-v1: in use and not ours; nothing is done"
-    assert rollout.servers() == []
-
-
 def test_deletion_cleans_up_and_keeps_the_versions(
     api: Api, namespace: str, rollout: Rollout
 ) -> None:

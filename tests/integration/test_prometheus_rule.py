@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from integration import foreign
 from integration.client import Api, condition, new_namespace, until
 from integration.operator_process import OperatorProcess
 from integration.rollout import Rollout
@@ -70,8 +71,15 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     rollout.serve(1)
     assert api.find("ConfigMap", namespace, "forge-rules") is not None
     prometheus_operator()
+    elsewhere = new_namespace(api)
+    taken = Rollout(api, elsewhere)
+    theirs, whose = foreign.make(api, "PrometheusRule", elsewhere, "forge", ours=False)
     operator.kill()
     operator.start()
+    taken.register(1)
+    taken.create()
+    said = condition({"status": taken.wait("NameConflict")}, "Progressing")["message"]
+    assert f"PrometheusRule forge exists and {whose}" in said
     rule = until("a PrometheusRule", lambda: api.find("PrometheusRule", namespace, "forge"))
     (group,) = rule["spec"]["groups"]
     assert [r["alert"] for r in group["rules"]] == ["HighErrorRate"]
@@ -79,6 +87,10 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     rollout.register(2)
     rollout.target(2)
     rollout.wait("Promoted", stable=2, seconds=60)
+    assert api.get("PrometheusRule", elsewhere, "forge") == theirs
+    api.delete("PrometheusRule", elsewhere, "forge")
+    taken.wait("Promoted", stable=1)
+    api.delete("Namespace", None, elsewhere)
     # With its owner it goes, once the garbage collector has heard of the new API.
     (owner,) = rule["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"]) == ("PolicyDeployment", "forge")

@@ -12,6 +12,7 @@ from policy_operator.access.auth import PodIdentity, Trainers, pod_identity, sam
 from policy_operator.access.tls import Authority
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.complaints import Complaints
 from policy_operator.machinery.events import EventRecorder
 from policy_operator.machinery.health import Health
 from policy_operator.machinery.kube import ApiError
@@ -144,6 +145,7 @@ async def rig() -> AsyncIterator[Rig]:
             monitor=Monitor(http, None, cache, queue),
             numbers=Numbers(cache),
             authority=Authority("system", ("localhost",)),
+            complaints=Complaints(reviews),
         )
         server = PublicServer(
             ctx,
@@ -317,7 +319,13 @@ async def test_probes_tell_what_is_wrong():
     async with TestClient(TestServer(private_app(health))) as client:
         assert (await client.get("/readyz")).status == 503
         health.synced = True
-        assert (await client.get("/readyz")).status == 200
+        assert (await client.get("/readyz")).status == 503
+        health.waits_for = ""
+        assert await (await client.get("/readyz")).json() == {}
+        health.deny("Pod", "pods is forbidden")
+        answer = await client.get("/readyz")
+        assert answer.status == 200
+        assert await answer.json() == {"cannotRead": {"Pod": "pods is forbidden"}}
         for _ in range(40):  # the Lease is read, and no watch says anything
             clock[0] += 2
             health.contact()

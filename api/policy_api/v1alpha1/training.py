@@ -365,13 +365,14 @@ class PolicyTrainingSpec(RecipeBlocks):
             "ends with DeadlineExceeded and goes on from its checkpoint when this is raised."
         ),
     )
-    checkpoint_retention_seconds: int = Field(
-        default=604_800,
+    checkpoint_retention_seconds: int | None = Field(
+        default=None,
         ge=0,
         le=3_153_600_000,
         description=(
             "Seconds after which the checkpoints of a training that failed for good or was deleted "
-            "are removed. One that can go on keeps them, one that succeeds has none."
+            "are removed; unset: a week, 604800. One that can go on keeps them, one that succeeds "
+            "has none."
         ),
     )
     ttl_seconds_after_finished: int | None = Field(
@@ -423,12 +424,20 @@ class Attempt(ApiModel):
         ge=0,
         description="Seconds that its pods ran before its Job was suspended and resumed.",
     )
+    stalled_since: Time | None = Field(
+        default=None,
+        description=(
+            "Since when one of its pods has a node and can't start a container (an image, a "
+            "Secret); after 10 minutes the attempt ends."
+        ),
+    )
     ended_at: Time | None = Field(default=None, description="When it ended.")
     reason: str | None = Field(
         default=None,
         description=(
             "Why it ended: Completed, Preempted, Suspended, TrainerFailed, OutOfMemory, "
-            "DataInvalid, ConfigInvalid, ImageNotFound, DeadlineExceeded, BudgetExceeded."
+            "DataInvalid, ConfigInvalid, ImageNotFound, ContainerNotStarted, DeadlineExceeded, "
+            "BudgetExceeded."
         ),
     )
     message: str | None = Field(default=None, description="What happened and why, as a sentence.")

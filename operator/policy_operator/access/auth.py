@@ -1,6 +1,7 @@
 """Who calls our HTTPS server: a trainer pod by its projected token, Alertmanager by a Secret."""
 
 import base64
+import binascii
 import hashlib
 import secrets
 import time
@@ -105,13 +106,44 @@ def same_token(given: str, wanted: str) -> bool:
     return bool(wanted) and secrets.compare_digest(given.encode(), wanted.encode())
 
 
+class SecretError(ValueError):
+    """A Secret of ours holds something that can't be used; the sentence says what to change."""
+
+    def __init__(self, secret: Obj, message: str) -> None:
+        super().__init__(message)
+        self.secret = secret
+
+
+def read_token(secret: Obj) -> str:
+    """Return the token in the webhook's Secret.
+
+    Raises:
+        SecretError: there is none.
+    """
+    meta = secret["metadata"]
+    where = f"Secret {meta['namespace']}/{meta['name']}"
+    text = (secret.get("data") or {}).get(WEBHOOK_KEY)
+    try:
+        token = base64.b64decode(text or "").decode().strip()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise SecretError(secret, f"{where}: its key {WEBHOOK_KEY} is no text: {error}") from error
+    if not token:
+        change = "give it one, or delete the Secret and it is made anew"
+        raise SecretError(secret, f"{where} has no key {WEBHOOK_KEY}: {change}")
+    return token
+
+
 async def webhook_token(kube: Kube, namespace: str) -> str:
-    """Return Alertmanager's token, made when the Secret is missing."""
+    """Return Alertmanager's token, made when the Secret is missing.
+
+    Raises:
+        SecretError: the Secret is there and holds no token.
+        ApiError, OSError: it could not be read or made.
+    """
     for _ in range(2):
         found = await kube.get("Secret", namespace, WEBHOOK_SECRET)
-        data = (found or {}).get("data") or {}
-        if WEBHOOK_KEY in data:
-            return base64.b64decode(data[WEBHOOK_KEY]).decode().strip()
+        if found is not None:
+            return read_token({"apiVersion": "v1", "kind": "Secret", **found})
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -126,4 +158,4 @@ async def webhook_token(kube: Kube, namespace: str) -> str:
             await kube.create(secret)
         except AlreadyExists:
             continue
-    raise RuntimeError(f"Secret {namespace}/{WEBHOOK_SECRET} has no key {WEBHOOK_KEY}")
+    raise OSError(f"Secret {namespace}/{WEBHOOK_SECRET} comes and goes")

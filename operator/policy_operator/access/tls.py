@@ -6,6 +6,7 @@ new CA is made known to all of them first, beside the old one, and signs only wh
 
 import base64
 import ipaddress
+import logging
 import ssl
 import tempfile
 from dataclasses import dataclass, replace
@@ -19,8 +20,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from policy_api.contract.environment import CA_FILE
 from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY
 
+from policy_operator.children import labelled
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.kube import AlreadyExists, Conflict, Kube
+from policy_operator.ownership import Taken, keep
+
+log = logging.getLogger(__name__)
 
 SECRET = "policy-operator-tls"  # noqa: S105 - a name
 CA_CONFIG_MAP = "policy-operator-ca"
@@ -33,6 +38,7 @@ _CA_RENEW = timedelta(days=400)
 _CA_OVERLAP = timedelta(hours=1)
 _CERT_LIFE = timedelta(days=90)
 _CERT_RENEW = timedelta(days=30)
+_OURS = {LABEL_MANAGED_BY: FIELD_MANAGER}  # how we know what has no owner
 _SKEW = timedelta(minutes=5)  # clocks of nodes differ
 
 
@@ -231,7 +237,7 @@ def to_secret(bundle: Bundle, namespace: str) -> Obj:
         "metadata": {
             "name": SECRET,
             "namespace": namespace,
-            "labels": {LABEL_MANAGED_BY: FIELD_MANAGER},
+            "labels": dict(_OURS),
         },
         "data": {k: base64.b64encode(v.encode()).decode() for k, v in files.items()},
     }
@@ -263,7 +269,7 @@ def ca_config_map(bundle: Bundle, namespace: str) -> Obj:
         "metadata": {
             "name": CA_CONFIG_MAP,
             "namespace": namespace,
-            "labels": {LABEL_MANAGED_BY: FIELD_MANAGER},
+            "labels": dict(_OURS),
         },
         "data": {CA_FILE: bundle.ca},
     }
@@ -300,9 +306,15 @@ class Authority:
         """Read the Secret, or make or renew it; new connections get the new certificate.
 
         Several replicas may do so at once: the API server lets one win, the others read again.
+
+        Raises:
+            Taken: a Secret of this name is not ours.
+            ApiError, OSError, TimeoutError: a call failed.
         """
         for _ in range(5):
             secret = await kube.get("Secret", self._namespace, SECRET)
+            if secret is not None and not labelled(secret, _OURS):
+                raise Taken(secret)
             old = from_secret(secret) if secret else None
             told = old is not None and old.ca == self._told
             new = renew(old, self._hosts, now, told=told)
@@ -337,10 +349,20 @@ class Authority:
         """Hear that all clients have been given these certificates."""
         self._told = ca
 
-    async def publish(self, kube: Kube, namespaces: tuple[str, ...]) -> None:
-        """Write the CA's ConfigMap into these namespaces."""
-        for namespace in namespaces:
-            await kube.apply(ca_config_map(self.bundle, namespace))
+    async def publish(self, kube: Kube, namespace: str) -> None:
+        """Write the CA's ConfigMap into a namespace.
+
+        Raises:
+            Taken: a ConfigMap of this name is not ours.
+            ApiError, OSError, TimeoutError: a call failed.
+        """
+        wanted = ca_config_map(self.bundle, namespace)
+
+        def same(found: Obj) -> bool:
+            return bool(found.get("data") == wanted["data"])
+
+        found = await kube.get("ConfigMap", namespace, CA_CONFIG_MAP, remember=False)
+        await keep(kube, wanted, found, same)
 
 
 def host_names(host: str, namespace: str) -> tuple[str, ...]:

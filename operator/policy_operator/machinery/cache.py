@@ -134,27 +134,9 @@ class Cache:
         if store is not None and old is not None and old["metadata"].get("uid", "") == uid:
             store.drop(ident)
 
-    def sync(self, kind: str, objects: Iterable[Obj], version: int) -> Objs:
-        """Make the kind equal to a list that was read at this resource version.
-
-        What is in the cache, older than the list and not in it has been deleted unnoticed.
-
-        Returns:
-            The objects that changed, appeared or disappeared.
-        """
-        store = self._stores.setdefault(kind, _Store())
-        changed: Objs = []
-        listed: set[Id] = set()
-        for obj in objects:
-            listed.add(object_id(obj))
-            if self.put(kind, obj):
-                changed.append(obj)
-        for ident, obj in list(store.objects.items()):
-            if ident not in listed and resource_version(obj) <= version:
-                self.remove(kind, obj, version)
-                changed.append(obj)
+    def mark_synced(self, kind: str) -> None:
+        """Note that the kind was listed."""
         self._synced.add(kind)
-        return changed
 
     def synced(self, kind: str) -> bool:
         """Whether the kind was listed at least once."""

@@ -11,6 +11,7 @@ from policy_api.keys import FIELD_MANAGER
 
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.kube import ApiError, Kube, NamespaceTerminating
+from policy_operator.machinery.outage import Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class EventRecorder:
                 await self._kube.create(event)
             except NamespaceTerminating:
                 continue  # nobody will read it
-            except (ApiError, OSError, TimeoutError) as error:
+            except Unreachable:
+                continue  # the status has the same news, and comes when the API server is back
+            except (ApiError, OSError) as error:
                 # the status has the same news
                 log.warning("an event could not be sent: %s", error)

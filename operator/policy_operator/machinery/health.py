@@ -25,7 +25,21 @@ class Health:
         self._last_contact = clock()
         self._unheard = 0.0
         self.synced = False
-        """Every kind was listed once."""
+        """Every kind was listed once, but for those that we may not read."""
+        self.waits_for = "a certificate"
+        """What keeps us from serving trainers and Alertmanager; empty once we do."""
+        self.denied: dict[str, str] = {}
+        """Kinds that we may not read, and the API server's sentence about it."""
+
+    def deny(self, kind: str, message: str) -> bool:
+        """Note that a kind can't be read; say whether that is news."""
+        news = self.denied.get(kind) != message
+        self.denied[kind] = message
+        return news
+
+    def allowed(self, kind: str) -> None:
+        """Note that a kind was read."""
+        self.denied.pop(kind, None)
 
     def event(self) -> None:
         """Note that a watch delivered something."""

@@ -1,30 +1,46 @@
-"""The only place that talks to the API server (besides kopf's watches).
+"""The only place that talks to the API server (besides kopf's watches of what users write).
 
-Objects are plain JSON. Every response of a write goes into the cache at once, so that the next
-reconcile sees it even when the watch is slow.
+Objects are plain JSON. Every response goes into the cache at once, so that the next reconcile sees
+it even when the watch is slow.
+
+A write that takes what was *seen* tests that the object is still that one, at that version. Where
+it is not, the object is read anew into the cache before `Conflict` is raised: deciding again is all
+that is left to do.
 """
 
 import json
 import logging
 import os
+import random
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.api_client import ApiClient
-from policy_api.keys import API_VERSION, FIELD_MANAGER, GROUP
+from policy_api.keys import FIELD_MANAGER
 
 from policy_operator.machinery import metrics
-from policy_operator.machinery.cache import Cache, Obj, Objs, resource_version
+from policy_operator.machinery.cache import Obj, Objs, resource_version
+from policy_operator.machinery.outage import Outage, Unreachable
+from policy_operator.machinery.resources import RESOURCES
 
 log = logging.getLogger(__name__)
 
+Remember = Callable[[str, Obj, bool], None]
+
+urgent: ContextVar[bool] = ContextVar("urgent", default=False)
+"""Whether this task's calls go ahead of all others, by connections of their own."""
+
+PAGE = 250  # objects: a page is read in one piece while nothing else runs
+_WATCH_SECONDS = (240, 480)  # not all watches end together
+# A bookmark comes about once a minute: without one the connection is dead.
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=150)
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _HAS_API_SECONDS = 60.0  # how long an answer about the APIs that exist is believed
 _JSON = "application/json"
@@ -32,53 +48,8 @@ _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
-
-@dataclass(frozen=True)
-class Resource:
-    """Where a kind lives in the API."""
-
-    group: str
-    version: str
-    plural: str
-    namespaced: bool = True
-    cached: bool = True
-
-    @property
-    def api_version(self) -> str:
-        """The `apiVersion` of its objects."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
-        """Return the URL's path; namespace None means all of them."""
-        parts = ["apis", self.group] if self.group else ["api"]
-        parts.append(self.version)
-        if self.namespaced and namespace is not None:
-            parts += ["namespaces", namespace]
-        parts += [p for p in (self.plural, name, sub) if p]
-        return "/" + "/".join(quote(p, safe="") for p in parts)
-
-
-RESOURCES: dict[str, Resource] = {
-    "PolicyTraining": Resource(GROUP, API_VERSION, "policytrainings"),
-    "PolicyDeployment": Resource(GROUP, API_VERSION, "policydeployments"),
-    "PolicyVersion": Resource(GROUP, API_VERSION, "policyversions"),
-    "Job": Resource("batch", "v1", "jobs"),
-    "Pod": Resource("", "v1", "pods"),
-    "Service": Resource("", "v1", "services"),
-    "ConfigMap": Resource("", "v1", "configmaps"),
-    "Secret": Resource("", "v1", "secrets", cached=False),
-    "Deployment": Resource("apps", "v1", "deployments"),
-    "EndpointSlice": Resource("discovery.k8s.io", "v1", "endpointslices"),
-    "Gateway": Resource("gateway.networking.k8s.io", "v1", "gateways", cached=False),
-    "HTTPRoute": Resource("gateway.networking.k8s.io", "v1", "httproutes"),
-    "PrometheusRule": Resource("monitoring.coreos.com", "v1", "prometheusrules"),
-    "Workload": Resource("kueue.x-k8s.io", "v1beta1", "workloads", cached=False),
-    "Lease": Resource("coordination.k8s.io", "v1", "leases"),
-    "Event": Resource("events.k8s.io", "v1", "events", cached=False),
-    "TokenReview": Resource(
-        "authentication.k8s.io", "v1", "tokenreviews", namespaced=False, cached=False
-    ),
-}
+# No object has this resource version: etcd's first write makes its second revision.
+_NO_VERSION = "1"
 
 
 class ApiError(Exception):
@@ -103,6 +74,14 @@ class NamespaceTerminating(ApiError):  # noqa: N818 - the API's own word
     """The namespace is being deleted: nothing new can be made in it, and all of it will go."""
 
 
+class Invalid(ApiError):  # noqa: N818 - the API's own word
+    """The object breaks the API's own rules, whatever admission policies say: it always will."""
+
+
+class Denied(ApiError):  # noqa: N818 - the API's own word
+    """Admission takes the object not now: a quota, a policy, a webhook that can't be reached."""
+
+
 class Conflict(ApiError):  # noqa: N818 - the API's own word
     """The object changed meanwhile, or is another one (uid)."""
 
@@ -111,21 +90,42 @@ def _error(status: int, body: bytes, call: str) -> ApiError:
     try:
         answer = json.loads(body)
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
-        causes = {c.get("reason") for c in (answer.get("details") or {}).get("causes") or ()}
+        causes = (answer.get("details") or {}).get("causes") or ()
     except (ValueError, AttributeError):
-        reason, message = "", body[:500].decode(errors="replace")
-        causes = set()
+        reason, message, causes = "", body[:500].decode(errors="replace"), ()
+    return _error_class(status, reason, message, causes)(status, reason, message, call)
+
+
+def _error_class(
+    status: int, reason: str, message: str, causes: Sequence[Mapping[str, Any]]
+) -> type[ApiError]:
+    """Tell one refusal from another."""
+    found: type[ApiError]
+    # A webhook chooses the code of its refusal freely, and may name fields as well.
+    webhook = "admission webhook " in message or "failed calling webhook " in message
     match status, reason:
-        case 403, _ if "NamespaceTerminating" in causes:
-            return NamespaceTerminating(status, reason, message, call)
+        case 403, _ if any(c.get("reason") == "NamespaceTerminating" for c in causes):
+            found = NamespaceTerminating
+        case 422, _ if any(c.get("field") == "metadata.uid" for c in causes):
+            found = Conflict  # said of a uid that is not the object's
+        case _ if webhook:
+            found = Denied
         case 409, "AlreadyExists":
-            return AlreadyExists(status, reason, message, call)
+            found = AlreadyExists
         case 409, _:
-            return Conflict(status, reason, message, call)
+            found = Conflict
         case 404, _:
-            return NotFound(status, reason, message, call)
+            found = NotFound
+        # An admission policy's refusal has the same code and reason, but names no field.
+        case 422, "Invalid" if any(c.get("field") for c in causes):
+            found = Invalid
+        case 400, _ if " cannot be handled as a " in message:  # it can't even be decoded
+            found = Invalid
+        case ((400 | 403 | 413 | 422), _):
+            found = Denied
         case _:
-            return ApiError(status, reason, message, call)
+            found = ApiError
+    return found
 
 
 async def load_configuration() -> Configuration:
@@ -142,6 +142,34 @@ async def load_configuration() -> Configuration:
     return configuration
 
 
+def _version(seen: Obj) -> Obj:
+    """Return the metadata that makes a write fail unless the object is still at this version.
+
+    No two objects ever have one version: a later object of the same name is told by it as well.
+    """
+    return {"resourceVersion": seen["metadata"]["resourceVersion"]}
+
+
+def _identity(seen: Obj) -> Obj:
+    """Return the metadata that makes a write fail unless it is this very object at this version."""
+    return {"uid": seen["metadata"]["uid"], **_version(seen)}
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield lines of any length; aiohttp's own iterator gives up on long ones."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
+def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
+    pairs = {"labelSelector": labels, "fieldSelector": fields}
+    return {key: value for key, value in pairs.items() if value}
+
+
 def _selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
 
@@ -149,17 +177,27 @@ def _selector(labels: Mapping[str, str]) -> str:
 class Kube:
     """The calls that the operator makes."""
 
-    def __init__(self, configuration: Configuration, cache: Cache) -> None:
-        self._client = ApiClient(configuration)
-        self._cache = cache
+    def __init__(self, configuration: Configuration, remember: Remember) -> None:
+        """Make a client.
+
+        Args:
+            configuration: How to reach the API server.
+            remember: Takes (kind, object, whether the writer expects it just so) of every answer.
+        """
+        # Each has 100 connections: a flood of reviews and reconciles keeps no alert and no renewal
+        # of the Lease waiting, and the watches, which never end, count against neither.
+        self._client, self._ahead, self._streams = (ApiClient(configuration) for _ in range(3))
+        self._tell = remember
+        self.outage = Outage()
         self._apis: dict[tuple[str, str, str], tuple[float, bool]] = {}
         self._cluster: str | None = None
-        self.last_success = time.monotonic()
-        """When the API server last answered, on the monotonic clock."""
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked before every write: a leader whose time is over writes no more."""
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        for client in (self._client, self._ahead, self._streams):
+            await client.close()
 
     async def call(
         self,
@@ -175,67 +213,155 @@ class Kube:
 
         Raises:
             ApiError: the API server refused it (AlreadyExists, Conflict, NotFound…).
-            OSError, TimeoutError: it could not be reached.
+            Unreachable: there was no answer; it is an OSError, and is logged already.
+            OSError: this process must not write any more.
         """
-        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-        await self._client.update_params_for_auth(
-            headers, None, ["BearerToken"], path, method, body
-        )
-        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         verb = "APPLY" if content_type == _APPLY_PATCH else method
+        if method != "GET" and not self.may_write():
+            raise OSError(f"{verb} {path}: this process leads no more")
+        client = self._ahead if urgent.get() else self._client
         try:
-            response = await self._client.call_api(
-                method, url, headers, body, _request_timeout=_TIMEOUT
-            )
+            url = path + (f"?{urlencode(query)}" if query else "")
+            response = await self._send(client, method, url, body, content_type=content_type)
             data: bytes = await response.read()
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        except (OSError, aiohttp.ClientError) as error:
             metrics.API_CALLS.labels(verb, kind, "0").inc()
-            if isinstance(error, OSError | TimeoutError):
-                raise
-            raise OSError(f"{verb} {path}: {error!r}") from error
+            raise self._away(error, f"{verb} {path}") from error
         metrics.API_CALLS.labels(verb, kind, str(response.status)).inc()
-        self.last_success = time.monotonic()
+        self.outage.answered()
         if response.status >= 400:  # noqa: PLR2004 - HTTP's border of errors
             raise _error(response.status, data, f"{verb} {path}")
         answer: Obj = json.loads(data)
         return answer
 
-    def _remember(self, kind: str, obj: Obj) -> Obj:
+    def _away(self, error: BaseException, call: str) -> Unreachable:
+        self.outage.failed(error)
+        return Unreachable(f"{call}: {str(error) or type(error).__name__}")
+
+    @staticmethod
+    async def _send(
+        client: ApiClient,
+        method: str,
+        url: str,
+        body: Any = None,
+        *,
+        content_type: str = _JSON,
+        patience: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        await client.update_params_for_auth(headers, None, ["BearerToken"], url, method, body)
+        url = client.configuration.host + url
+        answer = await client.call_api(method, url, headers, body, _request_timeout=patience)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    def remember(self, kind: str, obj: Obj, *, expected: bool = False) -> Obj:
+        """Take an answer of the API server into the cache, if its kind is kept there."""
         if RESOURCES[kind].cached:
-            self._cache.put(kind, obj)
+            self._tell(kind, obj, expected)
         return obj
 
-    async def get(self, kind: str, namespace: str, name: str) -> Obj | None:
-        """Read one object from the API server; None when there is none."""
+    async def _write(
+        self, path: str, kind: str, body: Any, content_type: str, *, seen: Obj | None, **query: str
+    ) -> Obj:
+        """Patch an object; after a conflict with what was seen, the cache has the newest state."""
+        query = {"fieldManager": FIELD_MANAGER, **query}
+        try:
+            obj = await self.call(
+                "PATCH", path, kind, query=query, body=body, content_type=content_type
+            )
+        except Conflict:
+            if seen is not None:
+                meta = seen["metadata"]
+                await self.get(kind, meta["namespace"], meta["name"])
+            raise
+        return self.remember(kind, obj, expected=seen is not None)
+
+    async def get(
+        self, kind: str, namespace: str, name: str, *, remember: bool = True
+    ) -> Obj | None:
+        """Read one object from the API server; None when there is none.
+
+        Args:
+            kind: Kind of the object.
+            namespace: Its namespace.
+            name: Its name.
+            remember: Put it into the cache; not what no watch keeps up to date there.
+        """
         try:
             obj = await self.call("GET", RESOURCES[kind].path(namespace, name), kind)
         except NotFound:
             return None
-        return self._remember(kind, obj)
+        return self.remember(kind, obj) if remember else obj
 
     async def list(
         self,
         kind: str,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> Objs:
-        """Read objects from the API server."""
-        objects, _ = await self.list_with_version(kind, namespace, _selector(labels or {}))
-        return objects
+        """Read objects from the API server; meant for few."""
+        pages = self.pages(kind, namespace, _selector(labels or {}), _selector(fields or {}))
+        return [obj async for objects, _ in pages for obj in objects]
 
-    async def list_with_version(
+    async def pages(
         self,
         kind: str,
         namespace: str | None = None,
-        selector: str | None = None,
-    ) -> tuple[Objs, int]:
-        """Read objects by label selector, and the resource version at which the list is true."""
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> AsyncIterator[tuple[Objs, int]]:
+        """Read objects page by page, each with the resource version at which the list is true."""
         resource = RESOURCES[kind]
-        query = {"labelSelector": selector} if selector else {}
-        answer = await self.call("GET", resource.path(namespace), kind, query=query)
+        query = {"limit": str(PAGE), **_selectors(labels, fields)}
         # Items of a list carry neither kind nor apiVersion.
         head = {"apiVersion": resource.api_version, "kind": kind}
-        return [{**head, **item} for item in answer["items"]], resource_version(answer)
+        while True:
+            answer = await self.call("GET", resource.path(namespace), kind, query=query)
+            yield [{**head, **item} for item in answer["items"]], resource_version(answer)
+            if not (more := answer["metadata"].get("continue")):
+                return
+            query["continue"] = more
+
+    async def watch(
+        self,
+        kind: str,
+        version: int,
+        namespace: str | None = None,
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> AsyncIterator[tuple[str, Obj]]:
+        """Yield (type, object) of every change after a version, bookmarks included, for minutes.
+
+        Raises:
+            ApiError: the API server refuses it, or ends it (410: begin with a list again).
+            Unreachable: the connection broke, or nothing came for too long.
+        """
+        path = RESOURCES[kind].path(namespace)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(version),
+            "timeoutSeconds": str(random.randint(*_WATCH_SECONDS)),  # noqa: S311 - no secret
+            **_selectors(labels, fields),
+        }
+        call = f"WATCH {path}"
+        try:
+            url = f"{path}?{urlencode(query)}"
+            response = await self._send(self._streams, "GET", url, patience=_WATCH_TIMEOUT)
+            async with response:
+                if response.status >= 400:  # noqa: PLR2004 - HTTP's border of errors
+                    raise _error(response.status, await response.read(), call)
+                self.outage.answered()
+                async for line in _lines(response.content):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise _error(int(status.get("code") or 500), line[:0], f"{call}: {status}")
+                    yield event["type"], event["object"]
+        except (OSError, aiohttp.ClientError) as error:
+            raise self._away(error, call) from error
 
     async def create(self, manifest: Obj) -> Obj:
         """Create an object.
@@ -246,17 +372,39 @@ class Kube:
         kind = manifest["kind"]
         path = RESOURCES[kind].path(manifest["metadata"].get("namespace"))
         query = {"fieldManager": FIELD_MANAGER}
-        return self._remember(kind, await self.call("POST", path, kind, query=query, body=manifest))
+        obj = await self.call("POST", path, kind, query=query, body=manifest)
+        return self.remember(kind, obj, expected=True)
 
-    async def apply(self, manifest: Obj) -> Obj:
-        """Make the object have these fields (server-side apply, forced, one field manager)."""
+    async def apply(self, manifest: Obj, *, seen: Obj | None) -> Obj:
+        """Make the object have these fields (server-side apply, forced, one field manager).
+
+        What a POST creates belongs to another kind of manager (Update), and a field of it stays
+        when a later apply leaves it out. So an apply creates as well: it compares the version of
+        what is there with one that nothing has.
+
+        Args:
+            manifest: The fields.
+            seen: The object that this was decided on, which is ours; None: there was none.
+
+        Raises:
+            AlreadyExists: there was none, and there is one now; it is left as it is.
+            Conflict: it has changed since, or is another one, or gone.
+        """
         kind, meta = manifest["kind"], manifest["metadata"]
         path = RESOURCES[kind].path(meta.get("namespace"), meta["name"])
+        # Without the uid, a version that is gone would be created anew.
+        known = {"resourceVersion": _NO_VERSION} if seen is None else _identity(seen)
+        body = {**manifest, "metadata": {**meta, **known}}
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        obj = await self.call(
-            "PATCH", path, kind, query=query, body=manifest, content_type=_APPLY_PATCH
-        )
-        return self._remember(kind, obj)
+        try:
+            obj = await self.call(
+                "PATCH", path, kind, query=query, body=body, content_type=_APPLY_PATCH
+            )
+        except Conflict as error:
+            if seen is not None:
+                raise
+            raise AlreadyExists(409, "AlreadyExists", error.message, f"APPLY {path}") from error
+        return self.remember(kind, obj, expected=True)
 
     async def replace(self, manifest: Obj) -> Obj:
         """Replace an object, if it still has the manifest's resource version.
@@ -267,42 +415,53 @@ class Kube:
         kind, meta = manifest["kind"], manifest["metadata"]
         path = RESOURCES[kind].path(meta.get("namespace"), meta["name"])
         query = {"fieldManager": FIELD_MANAGER}
-        return self._remember(kind, await self.call("PUT", path, kind, query=query, body=manifest))
+        obj = await self.call("PUT", path, kind, query=query, body=manifest)
+        return self.remember(kind, obj, expected=True)
 
-    async def merge_patch(self, kind: str, namespace: str, name: str, patch: Obj) -> Obj:
-        """Merge a patch into an object; null removes a field."""
-        path = RESOURCES[kind].path(namespace, name)
-        query = {"fieldManager": FIELD_MANAGER}
-        obj = await self.call(
-            "PATCH", path, kind, query=query, body=patch, content_type=_MERGE_PATCH
-        )
-        return self._remember(kind, obj)
-
-    async def patch_status(
-        self, kind: str, namespace: str, name: str, status: Obj, *, uid: str | None = None
-    ) -> None:
-        """Set the whole status: what is not in it is gone.
+    async def merge_patch(
+        self, kind: str, namespace: str, name: str, patch: Obj, *, seen: Obj | None = None
+    ) -> Obj:
+        """Merge a patch into an object; null removes a field.
 
         Args:
             kind: Kind of the object.
             namespace: Its namespace.
             name: Its name.
-            status: The new status.
-            uid: Only of this very object; a newer one of the same name is left alone.
+            patch: What to merge.
+            seen: The object that this was decided on.
 
         Raises:
             NotFound: the object is gone.
-            ApiError: 422 when the uid is another one.
+            Conflict: it has changed since, or is another one; the cache has the newest state.
         """
-        operations: list[Obj] = [{"op": "add", "path": "/status", "value": status}]
-        if uid is not None:
-            operations.insert(0, {"op": "test", "path": "/metadata/uid", "value": uid})
-        path = RESOURCES[kind].path(namespace, name, "status")
-        query = {"fieldManager": FIELD_MANAGER}
-        obj = await self.call(
-            "PATCH", path, kind, query=query, body=operations, content_type=_JSON_PATCH
-        )
-        self._remember(kind, obj)
+        path = RESOURCES[kind].path(namespace, name)
+        body = patch
+        if seen is not None:
+            body = {**patch, "metadata": {**patch.get("metadata", {}), **_version(seen)}}
+        return await self._write(path, kind, body, _MERGE_PATCH, seen=seen)
+
+    async def patch_status(self, kind: str, seen: Obj, status: Obj) -> None:
+        """Set the whole status: what is not in it is gone.
+
+        Args:
+            kind: Kind of the object.
+            seen: The object that the status was decided on.
+            status: The new status.
+
+        Raises:
+            NotFound: the object is gone.
+            Conflict: it has changed since, or is another one; the cache has the newest state.
+        """
+        meta = seen["metadata"]
+        version = meta["resourceVersion"]
+        # Setting the version to what it is changes nothing; to anything else, the API server
+        # answers 409. A failed `test` would be a 422, as a bad status is.
+        operations: list[Obj] = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        path = RESOURCES[kind].path(meta["namespace"], meta["name"], "status")
+        await self._write(path, kind, operations, _JSON_PATCH, seen=seen)
 
     async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None = None) -> None:
         """Delete an object and, in the background, what it owns; one that is gone is fine.

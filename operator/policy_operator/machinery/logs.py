@@ -4,11 +4,14 @@ import contextlib
 import contextvars
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from typing_extensions import override
+
+_SAY_AGAIN = 60.0  # seconds
 
 _object: contextvars.ContextVar[str] = contextvars.ContextVar("object", default="-")
 
@@ -28,6 +31,26 @@ class _AddObject(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "object"):  # else given by the caller as `extra`
             record.object = _object.get()
+        return True
+
+
+class _NoRetries(logging.Filter):
+    """Leaves out kopf's word on each try of a call, but for one refusal a minute.
+
+    That the API server is away is said by us.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = -math.inf
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("kopf") or not record.msg.startswith("Request attempt"):
+            return True
+        if "Forbidden" not in record.msg or record.created - self._last < _SAY_AGAIN:
+            return False
+        self._last = record.created
         return True
 
 
@@ -52,6 +75,7 @@ def setup(log_format: str, level: str) -> None:
     """Send all logs to stderr in one format; the chatter of libraries starts at WARNING."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_AddObject())
+    handler.addFilter(_NoRetries())
     handler.setFormatter(
         _Json()
         if log_format == "json"

@@ -25,4 +25,7 @@ API_CALLS = Counter(
 ALERTS_RECEIVED = Counter(
     keys.METRIC_ALERTS_RECEIVED, "Webhook deliveries from Alertmanager by response.", ["code"]
 )
+LOOP_STALL = Gauge(
+    keys.METRIC_LOOP_STALL, "Longest time in the last minute that the event loop did not turn."
+)
 LEADER = Gauge(keys.METRIC_LEADER, "1 while this process holds the Lease.")

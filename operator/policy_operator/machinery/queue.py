@@ -12,13 +12,16 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from typing_extensions import override
 
 from policy_operator.machinery import logs, metrics
+from policy_operator.machinery.outage import Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ Reconcile = Callable[["Key"], Awaitable[datetime | None]]
 # permission, a broken webhook of others) is not worth more than a call a minute.
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 60.0
+_GIVE_WAY = 1.0  # seconds that a key waits for urgent work at most
 _KNOWN_EVERY = 4  # turns: of so many, one is a known key's while new ones wait
 
 
@@ -42,6 +46,21 @@ class Key:
     @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} {self.kind}"
+
+
+acting: ContextVar[Key | None] = ContextVar("acting", default=None)
+"""The key whose reconcile makes the calls of this task, and of the tasks that it starts."""
+
+
+@contextmanager
+def acts_for(key: Key) -> Iterator[None]:
+    """Do what follows for a key, and name it in every line that is logged."""
+    token = acting.set(key)
+    try:
+        with logs.about(str(key)):
+            yield
+    finally:
+        acting.reset(token)
 
 
 def utcnow() -> datetime:
@@ -68,6 +87,10 @@ class Queue:
         self._timers: dict[Key, tuple[datetime, asyncio.TimerHandle]] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
+        self._turn_lock = asyncio.Lock()
+        self._urgent = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
 
     def __len__(self) -> int:
         return len(self._new) + len(self._known)
@@ -125,7 +148,32 @@ class Queue:
             while not len(self):
                 self._wake.clear()
                 await self._wake.wait()
-            await self._one(self._next(), reconcile)
+            # Reconciles that wait for nothing would be done in one breath, all of them: between
+            # two keys the loop turns, whatever the number of workers.
+            async with self._turn_lock:
+                await asyncio.sleep(0)
+            if self._urgent:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._calm.wait(), _GIVE_WAY)
+            if len(self):
+                await self._one(self._next(), reconcile)
+
+    @contextmanager
+    def give_way(self) -> Iterator[None]:
+        """Start no key meanwhile: something urgent is done beside the queue."""
+        self._urgent += 1
+        self._calm.clear()
+        try:
+            yield
+        finally:
+            self._urgent -= 1
+            if not self._urgent:
+                self._calm.set()
+
+    def retry_failed(self) -> None:
+        """Try what failed again now: what was in the way of all of it is gone."""
+        for key in self._failures:
+            self.add(key)
 
     async def _one(self, key: Key, reconcile: Reconcile) -> None:
         # The reconcile computes the next check afresh, so an older timer is void.
@@ -135,7 +183,7 @@ class Queue:
         started = time.perf_counter()
         next_check: datetime | None = None
         try:
-            with logs.about(str(key)):
+            with acts_for(key):
                 next_check = await reconcile(key)
         except Exception as error:
             # Whatever it was, the key stays and is tried again: that is level-triggering.
@@ -143,9 +191,13 @@ class Queue:
             metrics.RECONCILE_ERRORS.labels(key.kind).inc()
             delay = backoff(failures)
             with logs.about(str(key)):
-                expected = isinstance(error, TimeoutError | OSError) or hasattr(error, "status")
-                log.warning(
-                    "reconcile failed, again in %.1f s: %s", delay, error, exc_info=not expected
+                expected = isinstance(error, OSError) or hasattr(error, "status")
+                log.log(
+                    logging.DEBUG if isinstance(error, Unreachable) else logging.WARNING,
+                    "reconcile failed, again in %.1f s: %s",
+                    delay,
+                    error,
+                    exc_info=not expected,
                 )
             next_check = self._now() + timedelta(seconds=delay)
         else:

@@ -1,85 +1,71 @@
-"""kopf's part: watches. Every event goes into the cache and wakes the keys that it concerns.
+"""What is watched: what users write by kopf, its children by us. All goes to the intake.
 
-kopf is used for what it does well (discovery, list and watch of many kinds, reconnecting) and for
-nothing that writes: no finalizers, no annotations, no event posting, no peering.
+kopf is used for what it does well (discovery, list and watch, reconnecting) and for nothing that
+writes: no finalizers, no annotations, no event posting, no peering.
 """
 
-import asyncio
-import logging
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
 from kubernetes.aio.client import Configuration
-from policy_api.keys import FIELD_MANAGER, KIND_TRAINING, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
+from policy_api.keys import (
+    FIELD_MANAGER,
+    KIND_DEPLOYMENT,
+    KIND_TRAINING,
+    LABEL_DEPLOYMENT,
+    LABEL_MANAGED_BY,
+)
 from typing_extensions import override
 
-from policy_operator.machinery.cache import Cache, Obj, object_id
-from policy_operator.machinery.health import Health
-from policy_operator.machinery.kube import RESOURCES
-from policy_operator.machinery.queue import Key, Queue
-from policy_operator.machinery.wakes import Relations
+from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.intake import Intake
+from policy_operator.machinery.kube import Kube
+from policy_operator.machinery.lists import Lists, Scope, Watch
+from policy_operator.machinery.resources import RESOURCES
 from policy_operator.settings import Settings
 
-log = logging.getLogger(__name__)
-
 # Kinds that users write are watched whole; of all others only what carries one of our labels.
-_OURS = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
-# The headless Services of trainings have EndpointSlices as well, which tell nobody anything.
-_SELECTORS: dict[str, str | None] = {
-    "PolicyTraining": None,
-    "PolicyDeployment": None,
-    "PolicyVersion": None,
-    "Job": _OURS,
-    "Pod": _OURS,
-    "Service": _OURS,
-    "ConfigMap": _OURS,
-    "Deployment": _OURS,
-    "EndpointSlice": LABEL_DEPLOYMENT,
-    "HTTPRoute": _OURS,
-    "PrometheusRule": _OURS,
-}
-WATCHED = tuple(_SELECTORS)
+_OURS = Scope(labels=f"{LABEL_MANAGED_BY}={FIELD_MANAGER}")
+BY_KOPF = (KIND_TRAINING, KIND_DEPLOYMENT)
 
 
-def watch_selector(kind: str) -> str | None:
-    """Return the label selector by which we watch and list a kind; None means all."""
-    return _SELECTORS[kind]
+def scopes(settings: Settings) -> dict[str, Scope]:
+    """Return every kind that we look at, and which of its objects."""
+    return {
+        **{kind: Scope() for kind in (*BY_KOPF, "PolicyVersion")},
+        **dict.fromkeys(("Job", "Pod", "Service", "ConfigMap", "Deployment"), _OURS),
+        **dict.fromkeys(("HTTPRoute", "PrometheusRule"), _OURS),
+        # The headless Services of trainings have EndpointSlices too, which tell nobody anything.
+        "EndpointSlice": Scope(labels=LABEL_DEPLOYMENT),
+        "Lease": Scope(fields=f"metadata.name={settings.lease_name}", namespace=settings.namespace),
+    }
 
 
-class Intake:
-    """Takes what watches and lists tell."""
+def watches(
+    settings: Settings, kube: Kube, lists: Lists, intake: Intake, nudge: Callable[[Obj], None]
+) -> list[Watch]:
+    """Return the watches of every kind that kopf does not watch.
 
-    def __init__(self, cache: Cache, queue: Queue, health: Health) -> None:
-        self._cache = cache
-        self._queue = queue
-        self._health = health
-        self._relations = Relations()
-        self.relisted = asyncio.Event()
-        """kopf had to list a kind again: what was deleted meanwhile it does not say."""
+    Args:
+        settings: Ours.
+        kube: The API server.
+        lists: Where they begin.
+        intake: Where the events go.
+        nudge: Called with our Lease whenever it changes.
+    """
 
-    def event(self, kind: str, event_type: str | None, obj: Obj) -> None:
-        """Take one watch event; None is kopf's type for what its list found."""
-        self._health.event()
-        if event_type is None and self._cache.synced(kind):
-            self.relisted.set()
-        if event_type == "DELETED":
-            self._cache.remove(kind, obj)
-        elif not self._cache.put(kind, obj):
-            # Our own write, or older than what we know: whoever wrote it knows. Others do not: a
-            # training that waits for this one, a deployment that waits for the version.
-            if kind in (KIND_TRAINING, "PolicyVersion"):
-                ident = Key(kind, *object_id(obj))
-                for key in self._relations.concerned(kind, obj) - {ident}:
-                    self._queue.add(key)
-            return
-        self.changed(kind, obj, deleted=event_type == "DELETED")
+    def tell(kind: str, event_type: str, obj: Obj) -> None:
+        intake.event(kind, event_type, obj)
+        if kind == "Lease" and event_type != "BOOKMARK":
+            nudge(obj)
 
-    def changed(self, kind: str, obj: Obj, *, deleted: bool) -> None:
-        """Wake whoever is concerned by an object that has changed in the cache."""
-        self._relations.learn(kind, obj, deleted=deleted)
-        for key in self._relations.concerned(kind, obj):
-            self._queue.add(key)
+    return [
+        Watch(kind, scope, lists, kube, tell)
+        for kind, scope in scopes(settings).items()
+        if kind not in BY_KOPF
+    ]
 
 
 def _login(configuration: Configuration) -> Callable[..., Any]:
@@ -102,19 +88,12 @@ def _login(configuration: Configuration) -> Callable[..., Any]:
     return login
 
 
-def registry(
-    settings: Settings,
-    configuration: Configuration,
-    intake: Intake,
-    heartbeat: Callable[[Obj], None],
-) -> kopf.OperatorRegistry:
-    """Return every handler: one a kind, all of a few lines.
+def registry(configuration: Configuration, intake: Intake) -> kopf.OperatorRegistry:
+    """Return kopf's handlers: one a kind that users write.
 
     Args:
-        settings: Ours.
         configuration: How to reach the API server.
         intake: Where the events go.
-        heartbeat: Called with our Lease whenever it changes.
     """
     made = kopf.OperatorRegistry()
     kopf.on.login(id="login", registry=made)(_login(configuration))
@@ -129,18 +108,8 @@ def registry(
             on_event
         )
 
-    for kind in WATCHED:
+    for kind in BY_KOPF:
         watch(kind)
-
-    lease = RESOURCES["Lease"]
-
-    @kopf.on.event(lease.group, lease.version, lease.plural, id="Lease", registry=made)
-    async def on_lease(event: Any, **_: Any) -> None:
-        meta = event["object"]["metadata"]
-        if (meta["namespace"], meta["name"]) == (settings.namespace, settings.lease_name):
-            intake.event("Lease", event["type"], event["object"])
-            heartbeat(event["object"])
-
     return made
 
 
@@ -188,7 +157,17 @@ class _NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
+class _ForEver:
+    """kopf's pauses before it tries again: it gives up at their end, and the process would die.
+
+    A refusal (403) or an API server that is away is waited for; our own lists say what is wrong.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((0.5, 1.0), itertools.repeat(2.0))
+
+
+def kopf_settings() -> kopf.OperatorSettings:
     """Return kopf's settings; each departure from its defaults has its reason."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False  # we send our own Events
@@ -200,13 +179,5 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     made.persistence.diffbase_storage = _NoDiff()
     made.persistence.progress_storage = _NoProgress()
     made.watching.connect_timeout = 10.0
-    for kind in WATCHED:
-        selector, resource = watch_selector(kind), RESOURCES[kind]
-        if selector is not None:
-            key = (resource.group, resource.version, resource.plural)
-            made.watching.label_selectors[key] = selector
-    lease = RESOURCES["Lease"]
-    made.watching.field_selectors[lease.group, lease.version, lease.plural] = (
-        f"metadata.name={settings.lease_name}"
-    )
+    made.networking.error_backoffs = _ForEver()
     return made

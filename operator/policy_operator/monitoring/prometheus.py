@@ -115,6 +115,8 @@ class Monitor:
         self._last: Snapshot | None = None
         self._error = "it was not asked yet"
         self._hurry = asyncio.Event()
+        self.webhook_trouble = ""
+        """Why no alert can arrive by webhook, if so; they are heard of by asking, 10 s later."""
 
     def about(self, namespace: str, name: str, now: datetime) -> Monitoring:
         """Return what is known about one deployment's alerts."""
@@ -131,6 +133,7 @@ class Monitor:
         return Monitoring(
             available=True,
             reason=reasons.REACHABLE,
+            message=self.webhook_trouble,
             rules=loaded.checksum if loaded is not None else None,
             rules_error=loaded.error if loaded is not None else "",
             asked_at=last.asked_at,

@@ -11,9 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_POLICY, LABEL_VERSION
+from policy_api.v1alpha1.version import version_name
 
+from policy_operator.children import labelled
 from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.kube import Kube
+from policy_operator.ownership import keep
 
 LEDGER_KEY = "highestVersion"
 
@@ -21,6 +24,11 @@ LEDGER_KEY = "highestVersion"
 def ledger_name(policy: str) -> str:
     """Return the name of the ConfigMap that remembers a policy's highest version."""
     return f"{policy}-versions"
+
+
+def ledger_labels(policy: str) -> dict[str, str]:
+    """Return the labels by which we know a policy's ledger as ours."""
+    return {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_POLICY: policy}
 
 
 def ledger(namespace: str, policy: str, highest: int) -> Obj:
@@ -31,7 +39,7 @@ def ledger(namespace: str, policy: str, highest: int) -> Obj:
         "metadata": {
             "name": ledger_name(policy),
             "namespace": namespace,
-            "labels": {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_POLICY: policy},
+            "labels": ledger_labels(policy),
         },
         "data": {LEDGER_KEY: str(highest)},
     }
@@ -85,14 +93,32 @@ class Numbers:
             reserved[training_uid] = first_free(
                 self._cache.list("PolicyVersion", namespace, ours),
                 self._cache.list("Job", namespace, ours),
-                recorded_number(self._cache.get("ConfigMap", namespace, ledger_name(policy))),
+                recorded_number(self._ledger(namespace, policy)),
                 reserved.values(),
             )
+            # A version that a person recorded by hand may lack the label; its name is what counts.
+            while self._cache.get(
+                "PolicyVersion", namespace, version_name(policy, reserved[training_uid])
+            ):
+                reserved[training_uid] += 1
         return reserved[training_uid]
 
+    def _ledger(self, namespace: str, policy: str) -> Obj | None:
+        """Return the policy's ledger as the cache has it; somebody else's ConfigMap is none."""
+        known = self._cache.get("ConfigMap", namespace, ledger_name(policy))
+        return known if known is not None and labelled(known, ledger_labels(policy)) else None
+
     async def remember(self, kube: Kube, namespace: str, policy: str, number: int) -> None:
-        """Write the number into the ledger, if it is the highest yet."""
+        """Write the number into the ledger, if it is the highest yet.
+
+        Raises:
+            Taken: a ConfigMap of the ledger's name is not ours.
+            ApiError, OSError, TimeoutError: the write failed.
+        """
         async with self._recording[namespace, policy]:
-            known = self._cache.get("ConfigMap", namespace, ledger_name(policy))
-            if recorded_number(known) < number:
-                await kube.apply(ledger(namespace, policy, number))
+            await keep(
+                kube,
+                ledger(namespace, policy, number),
+                self._ledger(namespace, policy),
+                lambda found: recorded_number(found) >= number,
+            )

@@ -15,7 +15,7 @@ from policy_api.v1alpha1.deployment import StableStatus
 
 from policy_operator.children import stamp_of
 from policy_operator.machinery.cache import Obj
-from policy_operator.rollout import alerts, rollback, rules, servers, steps
+from policy_operator.rollout import alerts, conflicts, rollback, rules, servers, steps
 from policy_operator.rollout.plan import plan
 from policy_operator.rollout.state import RolloutState, Verdict
 from policy_operator.rollout.summary import degraded_event, summarize
@@ -37,12 +37,13 @@ def decide(pdep: PolicyDeployment, observed: Observed, now: datetime) -> Decisio
         return Decision(status=status, next_check_at=now + timedelta(minutes=1))
     manifests = _manifests(pdep, observed)
     state = judge(pdep, observed, state, {v: stamp_of(m[0]) or "" for v, m in manifests.items()})
+    state = conflicts.tell(pdep, observed, state)
     status = summarize(pdep, observed, state)
     return Decision(
         status=status,
         actions=plan(pdep, observed, state, status, manifests),
         next_check_at=_next_check(state),
-        events=(*state.events, *degraded_event(pdep, status)),
+        events=(*state.events, *degraded_event(pdep, status), *conflicts.event(pdep, status)),
     )
 
 
@@ -53,11 +54,6 @@ def _hopeless(observed: Observed) -> Verdict | None:
             False,
             reasons.GATEWAY_API_MISSING,
             "the cluster has no HTTPRoutes: install the Gateway API (v1) and a controller for it",
-        )
-    if observed.foreign:
-        names = ", ".join(observed.foreign)
-        return Verdict(
-            False, reasons.NAME_CONFLICT, f"{names}: in use and not ours; nothing is done"
         )
     return None
 

@@ -1,6 +1,6 @@
 """Read the cache into an Observed: the children, the versions, the alerts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -17,7 +17,7 @@ from policy_api.rules.conditions import get_condition
 from policy_api.v1alpha1.deployment import ParentRef
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 
-from policy_operator.children import owned, stamp_of
+from policy_operator.children import Foreign, owned, stamp_of
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.monitoring.types import Monitoring, Signal
@@ -109,24 +109,27 @@ def _number(obj: Obj) -> int | None:
 
 
 def server(
-    cache: Cache, pdep: PolicyDeployment, version: int, deployment: Obj | None
+    cache: Cache,
+    pdep: PolicyDeployment,
+    version: int,
+    children: Mapping[str, Mapping[int, Obj]],
 ) -> ServerObserved:
-    """Return what there is of one version's server."""
+    """Return what there is of one version's server; `children` are ours, by kind and number."""
     namespace = pdep.meta.namespace
     labels = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
-    service = next(
-        (s for s in cache.list("Service", namespace, labels) if owned(s, pdep.meta.uid)), None
-    )
-    applied = None
-    if deployment is not None and service is not None:
+    deployment, service = (children[kind].get(version) for kind in ("Deployment", "Service"))
+    stamps: dict[str, str | None] = {}
+    if deployment is not None:
         kept = deployment["spec"].get("replicas") == pdep.spec.server.replicas
-        same = stamp_of(deployment) == stamp_of(service)
-        applied = stamp_of(deployment) if kept and same else None
+        stamps["Deployment"] = stamp_of(deployment) if kept else None
+    if service is not None:
+        stamps["Service"] = stamp_of(service)
     return ServerObserved(
         version=version,
-        applied=applied,
+        stamps=stamps,
         available=available(deployment) if deployment is not None else 0,
-        endpoints=endpoints(cache.list("EndpointSlice", namespace, labels)),
+        # Without its Service these are somebody else's.
+        endpoints=endpoints(cache.list("EndpointSlice", namespace, labels)) if service else 0,
         trouble=trouble(cache.list("Pod", namespace, labels), deployment),
     )
 
@@ -201,7 +204,11 @@ def url(pdep: PolicyDeployment, gateway: Obj | None) -> str | None:
 
 
 async def observe(
-    ctx: Context, pdep: PolicyDeployment, now: datetime, signals: tuple[Signal, ...]
+    ctx: Context,
+    pdep: PolicyDeployment,
+    now: datetime,
+    signals: tuple[Signal, ...],
+    foreign: tuple[Foreign, ...] = (),
 ) -> Observed:
     """Return everything that a decision reads: from the cache, seldom from the API server.
 
@@ -210,6 +217,7 @@ async def observe(
         pdep: The resource.
         now: The time.
         signals: Alerts that the webhook brings.
+        foreign: Objects of others that writes have just met.
     """
     prometheus_rules = await ctx.kube.has_api("monitoring.coreos.com", "v1", "prometheusrules")
     return read(
@@ -222,6 +230,7 @@ async def observe(
         gateway=None if signals else await _gateway(pdep, ctx),
         gateway_api=await ctx.kube.has_api("gateway.networking.k8s.io", "v1", "httproutes"),
         signals=signals,
+        foreign=foreign,
     )
 
 
@@ -231,6 +240,39 @@ async def _gateway(pdep: PolicyDeployment, ctx: Context) -> Obj | None:
         return None
     parent = pdep.spec.traffic.parent_refs[0]
     return await ctx.kube.get("Gateway", parent.namespace or pdep.meta.namespace, parent.name)
+
+
+def _own(cache: Cache, pdep: PolicyDeployment, kind: str, name: str) -> Obj | None:
+    """Return the child of this name; None when there is none, or when it is somebody else's."""
+    found = cache.get(kind, pdep.meta.namespace, name)
+    return found if found is not None and owned(found, pdep.meta.uid) else None
+
+
+def _servers(cache: Cache, pdep: PolicyDeployment, kind: str) -> dict[int, Obj]:
+    """Return the versions' Deployments or Services by number, without those being deleted."""
+    ours = {LABEL_DEPLOYMENT: pdep.meta.name}
+    return {
+        number: obj
+        for obj in cache.list(kind, pdep.meta.namespace, ours)
+        if owned(obj, pdep.meta.uid)
+        and not obj["metadata"].get("deletionTimestamp")
+        and (number := _number(obj)) is not None
+    }
+
+
+def _foreign(cache: Cache, pdep: PolicyDeployment) -> Iterator[Foreign]:
+    """Yield what carries our labels, or a name of ours, and is not ours, as far as watches tell."""
+    namespace, name = pdep.meta.namespace, pdep.meta.name
+    found = [
+        *cache.list("Deployment", namespace, {LABEL_DEPLOYMENT: name}),
+        *cache.list("Service", namespace, {LABEL_DEPLOYMENT: name}),
+        cache.get("HTTPRoute", namespace, name),
+        cache.get("PrometheusRule", namespace, rules.object_name(pdep, "PrometheusRule")),
+        cache.get("ConfigMap", namespace, rules.object_name(pdep, "ConfigMap")),
+    ]
+    for obj in found:
+        if obj is not None and not owned(obj, pdep.meta.uid):
+            yield Foreign.of(obj)
 
 
 def read(
@@ -243,6 +285,7 @@ def read(
     gateway: Obj | None = None,
     gateway_api: bool = True,
     signals: tuple[Signal, ...] = (),
+    foreign: tuple[Foreign, ...] = (),
 ) -> Observed:
     """Return everything that a decision reads. Pure.
 
@@ -255,38 +298,23 @@ def read(
         gateway: The first parent, when it was read just now for the URL.
         gateway_api: Whether the cluster has HTTPRoutes.
         signals: Alerts that the webhook brings.
+        foreign: Objects of others that writes have just met: no watch tells of most of them.
     """
     namespace, name = pdep.meta.namespace, pdep.meta.name
-    foreign: list[str] = []
-    deployments: dict[int, Obj] = {}
-    numbers: set[int] = set()
-    ours = {LABEL_DEPLOYMENT: name}
-    for kind in ("Deployment", "Service"):
-        for obj in cache.list(kind, namespace, ours):
-            number = _number(obj)
-            if not owned(obj, pdep.meta.uid):
-                foreign.append(f"{kind} {obj['metadata']['name']}")
-            elif number is not None and not obj["metadata"].get("deletionTimestamp"):
-                numbers.add(number)
-                if kind == "Deployment":
-                    deployments[number] = obj
-    there = cache.get("HTTPRoute", namespace, name)
-    if there is not None and not owned(there, pdep.meta.uid):
-        foreign.append(f"HTTPRoute {name}")
-        there = None
+    children = {kind: _servers(cache, pdep, kind) for kind in ("Deployment", "Service")}
+    numbers = set(children["Deployment"]) | set(children["Service"])
+    there = _own(cache, pdep, "HTTPRoute", name)
     found_rules = []
     kinds: tuple[RulesKind, ...] = ("PrometheusRule", "ConfigMap")
     for each in kinds:
         obj_name = rules.object_name(pdep, each)
-        held = cache.get(each, namespace, obj_name)
-        if held is not None and owned(held, pdep.meta.uid):
+        if (held := _own(cache, pdep, each, obj_name)) is not None:
             found_rules.append(RulesObserved(each, obj_name, stamp_of(held)))
-        elif held is not None and each == rules_kind:
-            foreign.append(f"{each} {obj_name}")
+    others = {(f.kind, f.name): f for f in (*_foreign(cache, pdep), *foreign)}
     target = pdep.spec.target.training
     return Observed(
         versions=versions(cache, namespace, pdep.spec.policy),
-        servers={n: server(cache, pdep, n, deployments.get(n)) for n in sorted(numbers)},
+        servers={n: server(cache, pdep, n, children) for n in sorted(numbers)},
         route=route(there, pdep) if there is not None else None,
         rules=tuple(found_rules),
         rules_kind=rules_kind,
@@ -295,6 +323,6 @@ def read(
         training=training(cache, namespace, target.name if target is not None else None),
         signals=signals,
         url=url(pdep, gateway),
-        foreign=tuple(foreign),
+        foreign=tuple(others.values()),
         gateway_api=gateway_api,
     )

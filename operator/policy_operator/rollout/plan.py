@@ -9,7 +9,8 @@ from policy_api.v1alpha1.version import ServingAt
 from policy_operator.children import stamp_of
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import RecordServing
-from policy_operator.rollout import routes, rules
+from policy_operator.rollout import conflicts, routes, rules
+from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import (
     Action,
@@ -48,6 +49,11 @@ def plan(
     return (*make, *alert_rules, *route, *record, *_deletions(pdep, observed, state))
 
 
+def _taken(observed: Observed, manifest: Obj) -> bool:
+    """Whether somebody else's object is known to have the manifest's name."""
+    return observed.taken(manifest["kind"], manifest["metadata"]["name"]) is not None
+
+
 def _servers(
     observed: Observed, state: RolloutState, manifests: Mapping[int, tuple[Obj, ...]]
 ) -> list[Action]:
@@ -56,19 +62,29 @@ def _servers(
         wanted = manifests.get(version)
         if wanted is None:
             continue  # its PolicyVersion was deleted: the server that runs is left as it is
-        have = observed.servers.get(version)
-        if have is None or have.applied != stamp_of(wanted[0]):
-            found.append(ApplyServer(version, wanted))
+        server = observed.servers.get(version)
+        have = server.stamps if server is not None else {}
+        missing = tuple(m for m in wanted if have.get(m["kind"]) != stamp_of(m))
+        missing = tuple(m for m in missing if not _taken(observed, m))
+        if missing:
+            found.append(ApplyServer(version, missing))
     return found
 
 
 def _route(
     pdep: PolicyDeployment, observed: Observed, state: RolloutState, status: PolicyDeploymentStatus
 ) -> list[Action]:
-    split = routes.backends(status)
-    have = observed.route
+    name, have = pdep.meta.name, observed.route
+    if conflicts.of_route(pdep, observed):
+        return []
+    # One without traffic can be left out: its Service is somebody else's.
+    split = tuple(
+        b
+        for b in routes.backends(status)
+        if b.weight or observed.taken("Service", server_name(name, b.version)) is None
+    )
     if not split:
-        return [DeleteObject("HTTPRoute", pdep.meta.name)] if have is not None else []
+        return [DeleteObject("HTTPRoute", name)] if have is not None else []
     if pdep.unknown is not None and have is not None and have.spec is not None:
         wanted = routes.reweigh(pdep, have.spec, split, state.rollback)
     else:
@@ -80,7 +96,7 @@ def _route(
 
 def _rules(pdep: PolicyDeployment, observed: Observed) -> list[Action]:
     found: list[Action] = []
-    if pdep.spec.alerts:
+    if pdep.spec.alerts and not conflicts.of_rules(pdep, observed):
         have = next((r for r in observed.rules if r.kind == observed.rules_kind), None)
         if have is None or have.applied != rules.stamp(pdep, observed.rules_kind):
             found.append(ApplyRules(rules.build(pdep, observed.rules_kind)))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from policy_api import reasons, skew
@@ -11,11 +11,12 @@ from policy_api.keys import KIND_DEPLOYMENT
 from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, version_name
 
-from policy_operator.children import owned
+from policy_operator import ownership
+from policy_operator.children import Foreign, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.events import Event
-from policy_operator.machinery.kube import ApiError, NotFound
+from policy_operator.machinery.kube import ApiError, Conflict, NotFound
 from policy_operator.machinery.locks import Locks
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Signal
@@ -24,6 +25,7 @@ from policy_operator.registry.types import RecordServing
 from policy_operator.rollout.decide import decide
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.observe import observe
+from policy_operator.rollout.seen import Seen
 from policy_operator.rollout.state import Verdict
 from policy_operator.rollout.summary import unable
 from policy_operator.rollout.types import (
@@ -31,6 +33,7 @@ from policy_operator.rollout.types import (
     ApplyRoute,
     ApplyRules,
     ApplyServer,
+    Decision,
     DeleteObject,
     DeleteServer,
     PolicyDeployment,
@@ -40,6 +43,21 @@ log = logging.getLogger(__name__)
 
 # What a user must change: a bad field (e.g. in server.resources), a quota, a missing permission.
 _REFUSED = (400, 403, 422)
+_NEEDS = (
+    "PolicyTraining",
+    "PolicyDeployment",
+    "PolicyVersion",
+    "Deployment",
+    "Service",
+    "EndpointSlice",
+    "Pod",
+    "ConfigMap",
+    "HTTPRoute",
+    "PrometheusRule",
+)
+_LOOK_AGAIN = timedelta(seconds=15)
+# The world may be other than the cache said; after this many decisions, back off.
+_ROUNDS = 5
 _locks = Locks()
 
 
@@ -68,12 +86,23 @@ async def reconcile(
             next call goes on from there.
     """
     async with _locks.hold(key):
-        obj = ctx.cache.get(KIND_DEPLOYMENT, key.namespace, key.name)
-        if obj is None or obj["metadata"].get("deletionTimestamp"):
-            await _forget(key, ctx, now)
-            ctx.queue.forget(key)
-            return None
-        return await _reconcile(obj, ctx, now, signals, returned)
+        for _ in range(_ROUNDS):
+            obj = ctx.cache.get(KIND_DEPLOYMENT, key.namespace, key.name)
+            if obj is None or obj["metadata"].get("deletionTimestamp"):
+                await _forget(key, ctx, now)
+                ctx.queue.forget(key)
+                return None
+            why = ctx.unreadable(*_NEEDS)
+            try:
+                # An alert is acted on by what we know: the route is written all the same.
+                if why is not None and not signals:
+                    verdict = Verdict(False, reasons.PERMISSION_MISSING, why)
+                    await _say(verdict, obj, PolicyDeployment.parse(obj), ctx, now)
+                    return now + _LOOK_AGAIN
+                return await _reconcile(obj, ctx, now, signals, returned)
+            except Conflict as conflict:
+                log.info("%s; deciding again", conflict)
+    raise TimeoutError(f"nothing could be settled in {_ROUNDS} rounds")
 
 
 async def _reconcile(
@@ -84,23 +113,20 @@ async def _reconcile(
     returned: asyncio.Event | None,
 ) -> datetime | None:
     pdep = PolicyDeployment.parse(obj)
-    observed = await observe(ctx, pdep, now, signals)
-    decision = decide(pdep, observed, now)
-    failure: ApiError | None = None
-    final = False
-    for action in decision.actions:
+    foreign: tuple[Foreign, ...] = ()
+    while True:
+        observed = await observe(ctx, pdep, now, signals, foreign)
+        decision = decide(pdep, observed, now)
+        seen = Seen.of(pdep.meta.uid, ctx.cache, decision.actions)
         try:
-            await _apply(action, pdep, ctx, now)
-        except ApiError as error:
-            if not final:
-                await _tell(error, obj, pdep, ctx, now)
-                raise
-            # A rollback is written down even if, say, another server's new fields are refused.
-            failure = failure or error
-        if isinstance(action, ApplyRoute) and action.final:
-            final = True
-            if returned is not None:
-                returned.set()
+            failure = await _carry_out(decision, seen, obj, ctx, now=now, returned=returned)
+        except ownership.Taken as taken:
+            if observed.taken(taken.foreign.kind, taken.foreign.name) is not None:
+                raise  # it was known and written all the same
+            # The API server alone knows: decide again, now that we do too.
+            foreign = (*foreign, taken.foreign)
+        else:
+            break
     if not await _write_status(decision.status, obj, pdep, ctx):
         return None  # deleted meanwhile; the watch says so and what is left is forgotten
     for event in decision.events:
@@ -112,6 +138,45 @@ async def _reconcile(
     return decision.next_check_at
 
 
+async def _carry_out(
+    decision: Decision,
+    seen: Seen,
+    obj: Obj,
+    ctx: Context,
+    *,
+    now: datetime,
+    returned: asyncio.Event | None,
+) -> ApiError | None:
+    """Carry the actions out in their order.
+
+    Returns:
+        What failed after a rollback's weights were written; the status is written nevertheless.
+
+    Raises:
+        Taken: an object of a child's name is somebody else's.
+        ApiError, OSError, TimeoutError: an action failed.
+    """
+    pdep = PolicyDeployment.parse(obj)
+    failure: ApiError | None = None
+    final = False
+    for action in decision.actions:
+        try:
+            await _apply(action, pdep, ctx, now, seen)
+        except ownership.Taken:
+            raise
+        except ApiError as error:
+            if not final:
+                await _tell(error, obj, pdep, ctx, now)
+                raise
+            # A rollback is written down even if, say, another server's new fields are refused.
+            failure = failure or error
+        if isinstance(action, ApplyRoute) and action.final:
+            final = True
+            if returned is not None:
+                returned.set()
+    return failure
+
+
 async def _tell(
     error: ApiError, obj: Obj, pdep: PolicyDeployment, ctx: Context, now: datetime
 ) -> None:
@@ -119,6 +184,13 @@ async def _tell(
     if error.status not in _REFUSED:
         return
     verdict = Verdict(False, reasons.APPLY_FAILED, f"the API server refuses: {error.message}")
+    await _say(verdict, obj, pdep, ctx, now)
+
+
+async def _say(
+    verdict: Verdict, obj: Obj, pdep: PolicyDeployment, ctx: Context, now: datetime
+) -> None:
+    """Write why nothing can be done, once, and tell it."""
     status = unable(pdep, verdict, now)
     if status.to_wire() != pdep.status.to_wire():
         await _write_status(status, obj, pdep, ctx)
@@ -129,29 +201,30 @@ async def _write_status(
     status: PolicyDeploymentStatus, obj: Obj, pdep: PolicyDeployment, ctx: Context
 ) -> bool:
     """Write the status if it differs; say whether the object is still there."""
-    meta = pdep.meta
     if status.to_wire() == pdep.status.to_wire():
         return True
     new = skew.carried(obj.get("status"), status)
     try:
-        await ctx.kube.patch_status(KIND_DEPLOYMENT, meta.namespace, meta.name, new, uid=meta.uid)
+        await ctx.kube.patch_status(KIND_DEPLOYMENT, obj, new)
     except NotFound:
         return False
     return True
 
 
-async def _apply(action: Action, pdep: PolicyDeployment, ctx: Context, now: datetime) -> None:
+async def _apply(
+    action: Action, pdep: PolicyDeployment, ctx: Context, now: datetime, seen: Seen
+) -> None:
     """Carry one action out; each may be done again at no harm."""
     namespace, name = pdep.meta.namespace, pdep.meta.name
     match action:
         case ApplyServer():
             for manifest in action.manifests:
-                await ctx.kube.apply(manifest)
+                await seen.write(manifest, ctx)
         case ApplyRoute():
-            await ctx.kube.apply(action.manifest)
+            await seen.write(action.manifest, ctx)
             log.info("weights: %s", _weights(action.manifest))
         case ApplyRules():
-            await ctx.kube.apply(action.manifest)
+            await seen.write(action.manifest, ctx)
         case RecordServing():
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)
         case DeleteServer():
@@ -190,9 +263,8 @@ async def _record(
         if told.to_wire() == status.to_wire():
             return
         new = skew.carried(obj.get("status"), told)
-        uid = obj["metadata"]["uid"]
         try:
-            await ctx.kube.patch_status("PolicyVersion", key.namespace, name, new, uid=uid)
+            await ctx.kube.patch_status("PolicyVersion", obj, new)
         except NotFound:
             log.info("%s was deleted at %s, nothing is recorded on it", name, rfc3339(now))
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from policy_api import reasons
 from policy_api.v1alpha1.deployment import CandidateStatus, PreviousStatus, StableStatus, Step
 
+from policy_operator.rollout import conflicts
 from policy_operator.rollout.rollback import give_up
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import DRAIN_SECONDS, Observed, PolicyDeployment
@@ -46,6 +47,8 @@ def readiness(
         version: The version.
         stamps: Checksum of each version's server as it should be.
     """
+    if taken := conflicts.of_candidate(pdep, observed, version):
+        return Readiness(False, reasons.NAME_CONFLICT, conflicts.sentence(taken))
     wanted = pdep.spec.server.replicas
     server = observed.servers.get(version)
     if server is None or server.applied is None or server.applied != stamps.get(version):
@@ -180,13 +183,15 @@ def _not_ready(
     assert state.candidate is not None
     candidate = state.candidate
     deadline = until + timedelta(seconds=seconds)
-    late = state.now >= deadline
+    taken = why.reason == reasons.NAME_CONFLICT  # no clock runs: it may take a person's time
+    late = not taken and state.now >= deadline
     message = f"{why.message}; no progress for {seconds} s"
     if late and state.stable is not None:
         return give_up(state, reasons.PROGRESS_DEADLINE_EXCEEDED, message)
     if late:
         return state.say(False, reasons.PROGRESS_DEADLINE_EXCEEDED, message)
-    state = state.check_at(deadline)
+    if not taken:
+        state = state.check_at(deadline)
     server = observed.servers.get(candidate.version)
     gone = server is None or server.endpoints == 0
     if gone and candidate.weight > 0 and state.stable is not None:
@@ -228,6 +233,13 @@ def progress(  # noqa: PLR0911 - each return is one rule
     seconds = pdep.spec.rollout.progress_deadline_seconds
     why = readiness(pdep, observed, candidate.version, stamps)
     if not why.ready:
+        if pdep.status.state == reasons.NAME_CONFLICT and not conflicts.every(
+            pdep, observed, state
+        ):
+            # The name is free: the time that it was taken is no lack of progress.
+            until = state.second
+            candidate = candidate.model_copy(update={"step_started_at": until})
+            state = replace(state, candidate=candidate)
         state = _not_ready(observed, state, why, seconds, until)
         taking = why.reason == reasons.WAITING_FOR_ROUTE and not (
             observed.route and observed.route.trouble

@@ -9,20 +9,24 @@ from policy_api.rules.conditions import Status, get_condition, set_condition
 from policy_api.v1alpha1.deployment import HandledAnnotations, PolicyDeploymentStatus
 
 from policy_operator.machinery.events import Event
-from policy_operator.rollout import rules
+from policy_operator.rollout import conflicts, rules
 from policy_operator.rollout.state import RolloutState, Verdict
 from policy_operator.rollout.types import Observed, PolicyDeployment
 
 
-def _ready(observed: Observed, state: RolloutState) -> Verdict:
+def _ready(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> Verdict:
     """Whether the stable version answers behind the route."""
     if state.stable is None:
         return Verdict(False, reasons.NO_STABLE_VERSION, "no version serves yet")
     version = state.stable.version
     server = observed.servers.get(version)
     if server is None or server.endpoints == 0:
+        if taken := conflicts.of_server(pdep, observed, version):
+            return Verdict(False, reasons.NO_ENDPOINTS, conflicts.sentence(taken))
         trouble = f": {server.trouble}" if server is not None and server.trouble else ""
         return Verdict(False, reasons.NO_ENDPOINTS, f"v{version} has no ready endpoint{trouble}")
+    if taken := conflicts.of_route(pdep, observed):
+        return Verdict(False, reasons.ROUTE_NOT_ACCEPTED, conflicts.sentence(taken))
     route = observed.route
     if route is None or not route.accepted:
         trouble = route.trouble if route is not None else "it is being created"
@@ -37,8 +41,11 @@ def _monitoring(pdep: PolicyDeployment, observed: Observed) -> Verdict:
     monitoring = observed.monitoring
     if not monitoring.available:
         return Verdict(False, monitoring.reason, monitoring.message)
+    late = f"; alerts arrive late, by asking only: {monitoring.message}" * bool(monitoring.message)
     if not pdep.spec.alerts:
         return Verdict(True, reasons.REACHABLE, "Prometheus answers; spec.alerts is empty")
+    if taken := conflicts.of_rules(pdep, observed):
+        return Verdict(False, reasons.RULES_NOT_LOADED, conflicts.sentence(taken))
     name = rules.group_name(pdep.meta.namespace, pdep.meta.name)
     if monitoring.rules_error:
         return Verdict(False, reasons.RULES_FAILING, f"rule group {name}: {monitoring.rules_error}")
@@ -46,7 +53,7 @@ def _monitoring(pdep: PolicyDeployment, observed: Observed) -> Verdict:
         return Verdict(
             False, reasons.RULES_NOT_LOADED, f"Prometheus has not loaded rule group {name}"
         )
-    return Verdict(True, reasons.RULES_LOADED, f"Prometheus evaluates rule group {name}")
+    return Verdict(True, reasons.RULES_LOADED, f"Prometheus evaluates rule group {name}{late}")
 
 
 def _sticky(pdep: PolicyDeployment, kind: str, verdict: Verdict) -> Verdict:
@@ -71,7 +78,7 @@ def summarize(
     """Return the status of a RolloutState."""
     degraded = state.degraded or Verdict(False, reasons.AS_EXPECTED)
     verdicts = {
-        COND_READY: _ready(observed, state),
+        COND_READY: _ready(pdep, observed, state),
         COND_PROGRESSING: state.progressing or Verdict(False, "Unknown"),
         COND_DEGRADED: degraded,
         COND_MONITORING: _monitoring(pdep, observed),

@@ -4,7 +4,8 @@ Everything here is frozen: `observe` builds an Observed, `decide` turns it into 
 neither holds on to anything between two calls.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -12,6 +13,7 @@ from policy_api import skew
 from policy_api.base import Condition, ObjectMeta
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 
+from policy_operator.children import Foreign
 from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.events import Event
 from policy_operator.monitoring.types import Monitoring, Signal
@@ -71,14 +73,20 @@ class ServerObserved:
     """Deployment and Service of one version."""
 
     version: int
-    applied: str | None = None
-    """Checksum of the manifests as applied; None: at least one of them is missing."""
+    stamps: Mapping[str, str | None] = field(default_factory=dict)
+    """Checksum of the manifests as applied, by kind; a kind that is missing has none."""
     available: int = 0
     """Pods of the newest template that have been Ready for SETTLE_SECONDS."""
     endpoints: int = 0
     """Ready addresses in the Service's EndpointSlices."""
     trouble: str = ""
     """Why a pod is not ready, if one says."""
+
+    @property
+    def applied(self) -> str | None:
+        """Checksum of the manifests as applied; None: they are not all there, or not the same."""
+        have = {self.stamps.get(kind) for kind in ("Deployment", "Service")}
+        return have.pop() if len(have) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -150,15 +158,19 @@ class Observed:
     signals: tuple[Signal, ...] = ()
     """Alerts that the webhook brings with this very call."""
     url: str | None = None
-    foreign: tuple[str, ...] = ()
-    """Objects that have our children's names and another owner."""
+    foreign: tuple[Foreign, ...] = ()
+    """Objects that have our children's names and are not ours, as far as that is known."""
     gateway_api: bool = True
     """Whether the cluster has HTTPRoutes at all."""
+
+    def taken(self, kind: str, name: str) -> Foreign | None:
+        """Return the object that is not ours and has this name, if one is known."""
+        return next((f for f in self.foreign if (f.kind, f.name) == (kind, name)), None)
 
 
 @dataclass(frozen=True)
 class ApplyServer:
-    """Create or update a version's Deployment and Service."""
+    """Create or update a version's Deployment and Service, or the one of them that differs."""
 
     version: int
     manifests: tuple[Obj, ...]

@@ -12,8 +12,8 @@ from datetime import datetime
 from policy_api.keys import KIND_DEPLOYMENT
 
 from policy_operator.context import Context
-from policy_operator.machinery import logs
-from policy_operator.machinery.queue import Key
+from policy_operator.machinery.kube import urgent
+from policy_operator.machinery.queue import Key, acts_for
 from policy_operator.monitoring import alerts
 from policy_operator.monitoring.types import Signal
 from policy_operator.rollout.reconcile import reconcile
@@ -28,7 +28,8 @@ _going_on: set[asyncio.Task[None]] = set()
 async def _whole(
     key: Key, signals: tuple[Signal, ...], ctx: Context, now: datetime, returned: asyncio.Event
 ) -> None:
-    with logs.about(str(key)):
+    urgent.set(True)
+    with acts_for(key):
         for signal in signals:
             word = "fires" if signal.firing else "is resolved"
             about = f" for v{signal.version}" if signal.version is not None else ""
@@ -43,7 +44,8 @@ async def _act(key: Key, signals: tuple[Signal, ...], ctx: Context, now: datetim
     returned = asyncio.Event()
     task = asyncio.create_task(_whole(key, signals, ctx, now, returned))
     first = asyncio.create_task(returned.wait())
-    await asyncio.wait({task, first}, return_when=asyncio.FIRST_COMPLETED)
+    with ctx.queue.give_way():
+        await asyncio.wait({task, first}, return_when=asyncio.FIRST_COMPLETED)
     first.cancel()
     if task.done():
         task.result()

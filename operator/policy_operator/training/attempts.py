@@ -3,13 +3,21 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from policy_api import reasons
 from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.training import Attempt, PolicyTrainingStatus
 
+from policy_operator.training.patience import stalled_since
 from policy_operator.training.types import GRACE_SECONDS, AttemptView, Child, End
 
 KEPT_ATTEMPTS = 20  # in the status
 KEPT_JOBS = 3  # of the newest attempts, with their pods: people read logs
+# How attempts end that count against maxRetries.
+FAILURES = (
+    str(Outcome.TRAINER_FAILED),
+    reasons.IMAGE_NOT_FOUND,
+    reasons.CONTAINER_NOT_STARTED,
+)
 COUNT_EVERY = timedelta(seconds=60)  # the status tells the seconds of a running attempt this often
 # An attempt that ends sooner than this has hardly trained; the next ones wait longer and longer.
 _SHORT = timedelta(seconds=60)
@@ -49,6 +57,7 @@ def _attempt(view: AttemptView, old: Attempt | None, now: datetime) -> Attempt:
         return ended_attempt(view, view.end, old, now)
     attempt = old or Attempt(index=view.index, job=view.job, started_at=view.created_at)
     attempt = _run(attempt, view, now)
+    attempt = attempt.model_copy(update={"stalled_since": stalled_since(view, old, now)})
     since = attempt.running_since
     seconds, told = lasted(attempt, now), attempt.run_seconds
     if told is not None and seconds - told < COUNT_EVERY.total_seconds():
@@ -163,7 +172,7 @@ def failed_attempts(status: PolicyTrainingStatus, attempts: Sequence[Attempt]) -
 
 def crashes(attempts: Sequence[Attempt]) -> int:
     """Count the attempts that failed by themselves; preemptions and suspensions do not count."""
-    return sum(a.reason == Outcome.TRAINER_FAILED for a in attempts)
+    return sum(a.reason in FAILURES for a in attempts)
 
 
 def next_start(attempts: Sequence[Attempt]) -> datetime | None:
@@ -171,10 +180,13 @@ def next_start(attempts: Sequence[Attempt]) -> datetime | None:
 
     A crash waits 5 s, 10 s, 20 s… up to 5 minutes. A preemption goes on at once, but one after
     another, each within a minute of its attempt's start, waits in the same way: a cluster that
-    evicts every pod must not be flooded with Jobs.
+    evicts every pod must not be flooded with Jobs. One that could not start its containers has held
+    its nodes for long: others have them for five minutes.
     """
     if not attempts or (last := attempts[-1]).ended_at is None:
         return None
+    if last.reason in (reasons.IMAGE_NOT_FOUND, reasons.CONTAINER_NOT_STARTED):
+        return last.ended_at + _LAST_RETRY
     if last.reason == Outcome.TRAINER_FAILED:
         steps = crashes(attempts)
     elif last.reason == Outcome.PREEMPTED:

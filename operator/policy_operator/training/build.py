@@ -49,7 +49,7 @@ from policy_operator.machinery.cache import Obj
 from policy_operator.settings import Settings
 from policy_operator.training import retention, storage
 from policy_operator.training.budget import spent_before
-from policy_operator.training.outcome import CONTAINER
+from policy_operator.training.pods import CONTAINER
 from policy_operator.training.types import (
     GRACE_SECONDS,
     Dependencies,

@@ -31,6 +31,7 @@ from policy_api.v1alpha1.version import version_name
 from policy_operator.machinery.events import Event, EventType
 from policy_operator.training import retention
 from policy_operator.training.attempts import (
+    FAILURES,
     KEPT_ATTEMPTS,
     ended_attempt,
     failed_attempts,
@@ -40,6 +41,7 @@ from policy_operator.training.attempts import (
 )
 from policy_operator.training.budget import Spending, price, spending
 from policy_operator.training.deadline import Clock, clock, keep_deadline
+from policy_operator.training.patience import judged, look_again, refused, say_what_is_stuck
 from policy_operator.training.status import (
     TrainingState,
     finished,
@@ -66,21 +68,23 @@ from policy_operator.training.types import (
     Waiting,
 )
 
-_ASK_AGAIN = timedelta(seconds=30)  # after a refusal that may pass, e.g. a quota
+_ASK_AGAIN = timedelta(seconds=30)  # what nobody tells us of: Kueue's word, a Job's refusal
 _WARNINGS = {
     reasons.UNSCHEDULABLE,
     reasons.IMAGE_NOT_FOUND,
+    reasons.CONTAINER_NOT_STARTED,
     reasons.REFUSED,
     reasons.RETRYING,
     reasons.UNKNOWN_FIELD,
+    reasons.POD_STUCK,
 }
 
 
 def _event(old: str | None, status: PolicyTrainingStatus) -> tuple[Event, ...]:
     """Tell a change of state, once."""
     new = status.state or ""
-    if new in ("", old, reasons.STARTING):
-        return ()  # the start of an attempt has its own event
+    if new in ("", old, reasons.STARTING, reasons.ENDING):
+        return ()  # the start of an attempt has its own event, and so has what follows its end
     failed = get_condition(status.conditions, COND_SUCCEEDED)
     bad = new in _WARNINGS or (failed is not None and failed.status == "False")
     kind: EventType = "Warning" if bad else "Normal"
@@ -102,6 +106,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     """
     if training.meta.deletion_timestamp is not None:
         return Decision(status=training.status)
+    observed = judged(observed, training.status.attempts, now)
     if (held := _held(training, observed, now)) is not None:
         return held
     attempts = merge_attempts(training.status.attempts, observed.attempts, now)
@@ -109,8 +114,11 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     started_at = training.status.started_at or (attempts[0].started_at if attempts else None)
     view = observed.attempts[-1] if observed.attempts else None
     time = clock(training, started_at, view if view and view.end is None else None, now)
+    # Once the status has an attempt's end, whatever its Job still runs is stopped.
+    stops = tuple(StopJob(job, reasons.ENDING) for job in observed.left_running)
     if finished(training.status) and not _goes_on(training, spent, now):
-        return _after_the_end(training, observed, now)
+        rest = _after_the_end(training, observed, now)
+        return replace(rest, actions=(*stops, *rest.actions))
 
     state = TrainingState(training, now, training.status).update(
         finished_at=None,
@@ -124,18 +132,20 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     if attempts:
         state = _remember(state, attempts, observed)
     decision = _decide(state, attempts, observed, spent, time)
-    status = decision.status
+    status = say_what_is_stuck(replace(state, status=decision.status), observed.lingering).status
     if attempts:
         told = price(training.spec, spent.seconds, status.progress)
         status = status.model_copy(update={"cost": told})
     news = _event(training.status.state, status)
     old = outdated(training.status, observed.children)
     again = now if outdated(status, observed.children) != old else None
-    return replace(
-        decision,
+    told_ended = {a.index for a in status.attempts if a.ended_at is not None}
+    to_stop = any(v.job_runs and v.index in told_ended for v in observed.attempts)
+    due = look_again(observed, attempts, now) if not finished(status) else None
+    return Decision(
         status=status,
-        actions=(*decision.actions, *_clean(old)),
-        next_check_at=_sooner(decision.next_check_at, again),
+        actions=(*stops, *decision.actions, *_clean(old)),
+        next_check_at=_sooner(decision.next_check_at, due, again, now if to_stop else None),
         events=(*decision.events, *news),
     )
 
@@ -219,14 +229,12 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     ):
         return Decision(state.ended(False, last.reason, last.message or "").status)
     if observed.refusal is not None and observed.refusal.final:
-        return Decision(
-            state.ended(False, str(Outcome.CONFIG_INVALID), observed.refusal.message).status
-        )
+        return _never_taken(state, attempts, view, observed.refusal.message)
     retries = training.spec.max_retries
     failures = state.status.failed_attempts or 0
-    if last is not None and last.reason == Outcome.TRAINER_FAILED and failures > retries:
+    if last is not None and last.reason in FAILURES and failures > retries:
         message = f"{last.message} (attempt {last.index}; maxRetries {retries} are used up)"
-        return Decision(state.ended(False, str(Outcome.TRAINER_FAILED), message).status)
+        return Decision(state.ended(False, last.reason, message).status)
 
     # 3. Its time is over.
     limit = training.spec.active_deadline_seconds
@@ -258,6 +266,18 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     return _start(state, attempts, observed, deadline, spent.left_seconds)
 
 
+def _never_taken(
+    state: TrainingState, attempts: tuple[Attempt, ...], view: AttemptView | None, message: str
+) -> Decision:
+    """Fail for good: the API server calls a child invalid. What runs already is stopped next."""
+    if view is not None and view.end is None:
+        over = ended_attempt(
+            view, End(Outcome.CONFIG_INVALID, message, state.now), attempts[-1], state.now
+        )
+        state = state.update(attempts=[*attempts[:-1], over][-KEPT_ATTEMPTS:])
+    return Decision(state.ended(False, str(Outcome.CONFIG_INVALID), message).status)
+
+
 def _completed(state: TrainingState, view: AttemptView, end: End, observed: Observed) -> Decision:
     """Judge the exit criteria and record the version."""
     report = end.report
@@ -274,6 +294,11 @@ def _completed(state: TrainingState, view: AttemptView, end: End, observed: Obse
             "policy? Run this training again under a new name"
         )
         return Decision(state.ended(False, reasons.VERSION_CONFLICT, message).status)
+    if observed.refusal is not None:
+        # Not recorded as ended: the next look finds the attempt completed again.
+        before = list(state.training.status.attempts)
+        state, again = refused(state.update(attempts=before), observed.refusal.message)
+        return Decision(state.status, next_check_at=again)
     verdicts = evaluate(spec.exit_criteria, report.metrics)
     met = all(v.met for v in verdicts)
     state = state.update(
@@ -344,27 +369,27 @@ def _follow(
     deadline: datetime | None,
     money: datetime | None,
 ) -> Decision:
-    state, look_again = take_progress(state, observed)
-    look_again = _sooner(look_again, money)
+    state, report_at = take_progress(state, observed)
+    due = _sooner(deadline, money, report_at)
     if active.suspended:
         # Nobody tells us of a change of what holds it.
         state = state.running(active.reason, active.message, really=active.running)
-        look_again = _sooner(look_again, state.now + _ASK_AGAIN)
+        due = _sooner(due, state.now + _ASK_AGAIN)
     elif active.stopping:  # suspend was taken back before the pods had stopped
         state = state.running(reasons.SUSPENDING, "it stops, then goes on", really=True)
     else:
         state = state.running(active.reason, active.message, really=active.running)
     actions: tuple[Action, ...] = ()
     if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
-        state = state.running(reasons.REFUSED, observed.refusal.message)
-        look_again = _sooner(look_again, state.now + _ASK_AGAIN)
+        state, again = refused(state, observed.refusal.message)
+        report_at = _sooner(report_at, again)
     elif not active.complete and state.training.unknown is not None:
         # Its pods wait for the ConfigMap: one without the field would let them train without it.
         state = state.running(reasons.UNKNOWN_FIELD, skew.waits(state.training.unknown))
     elif not active.complete and (ready := _all_ready(observed)) is not None:
         actions = (CompleteAttempt(active.index, ready, observed.trainer_image),)
     actions = (*actions, *keep_deadline(active, deadline))
-    return Decision(state.status, actions=actions, next_check_at=_sooner(deadline, look_again))
+    return Decision(state.status, actions=actions, next_check_at=due)
 
 
 def _start(
@@ -392,7 +417,8 @@ def _start(
         if at is not None and state.now < at:
             return Decision(status, next_check_at=_sooner(at, deadline))
     if (blocked := _blocked(state, observed)) is not None:
-        return Decision(blocked.status, next_check_at=_sooner(state.now + _ASK_AGAIN, deadline))
+        state, again = blocked
+        return Decision(state.status, next_check_at=_sooner(again, deadline))
 
     left = state.training.spec.active_deadline_seconds
     if deadline is not None:
@@ -409,12 +435,13 @@ def _start(
     )
 
 
-def _blocked(state: TrainingState, observed: Observed) -> TrainingState | None:
-    """Say what is in the way of the next Job, if anything is."""
+def _blocked(state: TrainingState, observed: Observed) -> tuple[TrainingState, datetime] | None:
+    """Say what is in the way of the next Job, if anything is, and when to look again."""
     if observed.leftover is not None:
-        return state.running(reasons.WAITING_FOR_DELETION, observed.leftover)
+        waiting = state.running(reasons.WAITING_FOR_DELETION, observed.leftover)
+        return waiting, state.now + _ASK_AGAIN
     if observed.refusal is not None:
-        return state.running(reasons.REFUSED, observed.refusal.message)
+        return refused(state, observed.refusal.message)
     return None
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from policy_api.keys import (
     ANNOTATION_BASE,
     ANNOTATION_REFERENCES,
+    ANNOTATION_STOPPED_BY,
     KIND_TRAINING,
     LABEL_ATTEMPT,
     LABEL_TRAINING,
@@ -21,8 +23,11 @@ from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies, retention
 from policy_operator.training.attempts import KEPT_JOBS, is_open
-from policy_operator.training.outcome import CONTAINER, held, job_finished, pod_active, view
+from policy_operator.training.outcome import held, job_runs, view
+from policy_operator.training.patience import silent_for_long, told
+from policy_operator.training.pods import CONTAINER, pod_active
 from policy_operator.training.queueing import why_suspended
+from policy_operator.training.starts import lingering
 from policy_operator.training.types import AttemptView, Child, Observed, Training
 
 
@@ -88,8 +93,9 @@ def version_record(cache: Cache, training: Training, number: int) -> VersionReco
     return VersionRecord.parse(version) if version is not None else None
 
 
-def _running(job: Obj) -> bool:
-    return not job["spec"].get("suspend") and job_finished(job) is None
+def _resumed(job: Obj) -> bool:
+    """Whether somebody else runs a Job again that we have stopped."""
+    return job_runs(job) and annotation(job, ANNOTATION_STOPPED_BY) is not None
 
 
 def _children(cache: Cache, training: Training, jobs: Sequence[Obj]) -> tuple[Child, ...]:
@@ -109,7 +115,7 @@ def _children(cache: Cache, training: Training, jobs: Sequence[Obj]) -> tuple[Ch
             kind=kind,
             name=obj["metadata"]["name"],
             uid=obj["metadata"]["uid"],
-            running=kind == "Job" and _running(obj),
+            running=kind == "Job" and _resumed(obj),
         )
         for kind, obj in made
     )
@@ -157,7 +163,19 @@ def _leftover(cache: Cache, training: Training, pods: Sequence[Obj]) -> str | No
     return None
 
 
-async def observe(ctx: Context, training: Training) -> tuple[Observed, int | None]:
+async def _explained(ctx: Context, namespace: str, seen: AttemptView, now: datetime) -> AttemptView:
+    """Add what Events say of an attempt that has not started for long."""
+    silence = seen.silence
+    if seen.end is not None or silence is None or not silent_for_long(silence, now):
+        return seen
+    if silence.kind == "Job":
+        note = await ctx.complaints.job(namespace, silence.uid, silence.heard)
+    else:
+        note = await ctx.complaints.pod(namespace, silence.uid)
+    return told(seen, note) if note is not None else seen
+
+
+async def observe(ctx: Context, training: Training, now: datetime) -> tuple[Observed, int | None]:
     """Return what is, and the version number that the training has reserved already."""
     meta, cache = training.meta, ctx.cache
     jobs = await _jobs(ctx, training)
@@ -173,6 +191,8 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         replace(v, message=held(j, await why_suspended(ctx.kube, j))) if v.suspended else v
         for j, v in zip(open_jobs, views, strict=True)
     ]
+    if views:
+        views[-1] = await _explained(ctx, meta.namespace, views[-1], now)
     active = {j["metadata"]["uid"] for j, v in zip(open_jobs, views, strict=True) if v.end is None}
     others = [p for p in pods if pod_active(p) and not any(owned(p, u) for u in active)]
     begun = bool(jobs or training.status.attempts)
@@ -188,6 +208,12 @@ async def observe(ctx: Context, training: Training) -> tuple[Observed, int | Non
         children=_children(cache, training, jobs),
         reserved=reserved,
         decided=decided,
+        left_running=tuple(
+            j["metadata"]["name"]
+            for j in jobs
+            if not is_open(training.status, _index(j)) and job_runs(j) and not _resumed(j)
+        ),
+        lingering=lingering(pods),
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
         trainer_image=image(jobs[-1]) if jobs else None,

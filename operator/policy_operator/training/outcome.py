@@ -5,12 +5,11 @@ others, so a pod that is being deleted tells how it was stopped, not why the Job
 ended by itself does. Bad input and lack of memory are told by any pod.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from policy_api import reasons
-from policy_api.contract.report import Outcome, TrainingReport, decode
+from policy_api.contract.report import Outcome, TrainingReport
 from policy_api.keys import (
     ANNOTATION_BASE,
     ANNOTATION_STOPPED_BY,
@@ -21,33 +20,20 @@ from policy_api.keys import (
 )
 
 from policy_operator.machinery.cache import Obj
+from policy_operator.training.pods import (
+    CONTAINER,
+    PodEnd,
+    condition,
+    outlived,
+    parse_time,
+    pod_active,
+    pod_end,
+    pod_index,
+)
+from policy_operator.training.starts import Start, start
 from policy_operator.training.types import AttemptView, End
 
-CONTAINER = "trainer"
-_INDEX = "batch.kubernetes.io/job-completion-index"
-_IMAGE_REASONS = {
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "ImageInspectError",
-    "RegistryUnavailable",
-}
-_QUIET = {"ContainerCreating", "PodInitializing"}
 _TAIL = 400  # characters of a log's end that a status message quotes
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Read a Kubernetes timestamp."""
-    return datetime.fromisoformat(text) if text else None
-
-
-def condition(obj: Obj, kind: str) -> Obj | None:
-    """Return the object's condition of this type if its status is True."""
-    for found in (obj.get("status") or {}).get("conditions") or ():
-        if found["type"] == kind and found["status"] == "True":
-            return dict(found)
-    return None
 
 
 def job_finished(job: Obj) -> Obj | None:
@@ -55,64 +41,9 @@ def job_finished(job: Obj) -> Obj | None:
     return condition(job, "Complete") or condition(job, "Failed")
 
 
-def pod_active(pod: Obj) -> bool:
-    """Whether the pod may still run something."""
-    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-
-
-def pod_index(pod: Obj) -> int:
-    """Return the pod's completion index, which is its node rank."""
-    meta = pod["metadata"]
-    text = (meta.get("annotations") or {}).get(_INDEX) or (meta.get("labels") or {}).get(_INDEX)
-    return int(text) if text else 0
-
-
-@dataclass(frozen=True)
-class PodEnd:
-    """How one pod ended."""
-
-    index: int
-    name: str
-    code: int | None
-    killed_for_memory: bool
-    disrupted: bool
-    """Evicted, preempted or shut down with its node."""
-    out_of_budget: bool
-    """Its activeDeadlineSeconds, which is what the budget had left, is over."""
-    deleted: bool
-    """Somebody deletes it; the Job controller does so to all pods of a failed Job."""
-    at: str
-    text: str
-    report: TrainingReport | None
-
-
-def _container(pod: Obj) -> Obj:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return next((dict(s) for s in statuses if s["name"] == CONTAINER), {})
-
-
-def pod_end(pod: Obj) -> PodEnd | None:
-    """Return how the pod ended; None while it is active."""
-    if pod_active(pod):
-        return None
-    status = pod.get("status") or {}
-    terminated = (_container(pod).get("state") or {}).get("terminated") or {}
-    text = terminated.get("message") or status.get("message") or ""
-    report = decode(text) if text else None
-    return PodEnd(
-        index=pod_index(pod),
-        name=pod["metadata"]["name"],
-        code=terminated.get("exitCode"),
-        killed_for_memory=terminated.get("reason") == "OOMKilled"
-        or (report is not None and report.outcome is Outcome.OUT_OF_MEMORY),
-        disrupted=condition(pod, "DisruptionTarget") is not None
-        or status.get("reason") in ("Evicted", "Preempting", "NodeShutdown", "NodeLost"),
-        out_of_budget=status.get("reason") == "DeadlineExceeded",
-        deleted="deletionTimestamp" in pod["metadata"],
-        at=terminated.get("finishedAt") or "",
-        text=text,
-        report=report,
-    )
+def job_runs(job: Obj) -> bool:
+    """Whether the Job has or makes pods: it has neither finished nor been suspended."""
+    return job_finished(job) is None and not job["spec"].get("suspend")
 
 
 def _sentence(end: PodEnd) -> str:
@@ -204,42 +135,20 @@ def failed(  # noqa: PLR0911 - one return a cause, the gravest first
     return End(Outcome.TRAINER_FAILED, _sentence(own[0]), at, own[0].report or report)
 
 
-def _waits_for(pod: Obj) -> tuple[str, str] | None:
-    """Return (reason, message) of a pod that does not run yet; None when nothing is wrong."""
-    name = pod["metadata"]["name"]
-    for found in (pod.get("status") or {}).get("conditions") or ():
-        if found["type"] == "PodScheduled" and found.get("reason") == "Unschedulable":
-            return reasons.UNSCHEDULABLE, f"pod {name} finds no node: {found.get('message', '')}"
-    waiting = (_container(pod).get("state") or {}).get("waiting") or {}
-    reason, message = waiting.get("reason", ""), waiting.get("message", "")
-    if reason in _IMAGE_REASONS:
-        image = next(
-            (c["image"] for c in pod["spec"]["containers"] if c["name"] == CONTAINER), "its image"
-        )
-        return (
-            reasons.IMAGE_NOT_FOUND,
-            f"pod {name} can't get image {image} ({reason}): {message}".rstrip(": "),
-        )
-    if reason and reason not in _QUIET:
-        said = f"pod {name} does not start ({reason}): {message}".rstrip(": ")
-        return reasons.CONTAINER_NOT_STARTED, said
-    return None
+def outlasted(job: Obj, ends: Sequence[PodEnd]) -> tuple[End | None, End | None]:
+    """Judge an attempt by its trainers, while other containers keep its pods alive.
 
-
-_GRAVITY = {reasons.UNSCHEDULABLE: 0, reasons.IMAGE_NOT_FOUND: 1, reasons.CONTAINER_NOT_STARTED: 2}
-
-
-def progress_of_start(job: Obj, pods: Mapping[int, Obj]) -> tuple[bool, str, str]:
-    """Return (all pods run, reason, message) of an attempt that has not ended."""
+    Returns:
+        How it ended, once all of its trainers have; how it is about to end, once one has failed.
+    """
     nodes = int(job["spec"].get("completions") or 1)
-    up = [p for p in pods.values() if (p.get("status") or {}).get("phase") != "Pending"]
-    if len(up) >= nodes:
-        return True, reasons.TRAINING, f"{nodes} of {nodes} pods run"
-    waits = [w for p in pods.values() if p not in up and (w := _waits_for(p)) is not None]
-    if waits:
-        reason, message = min(waits, key=lambda w: _GRAVITY[w[0]])
-        return False, reason, message
-    return False, reasons.STARTING, f"{len(up)} of {nodes} pods run"
+    bad = [e for e in ends if e.code != 0]
+    if len(ends) >= nodes:
+        at = parse_time(max(e.at for e in ends))
+        return (failed(job, ends, at) if bad else completed(ends, at)), None
+    if bad:
+        return None, failed(job, ends, parse_time(min(e.at for e in bad)))
+    return None, None
 
 
 def held(job: Obj, why: str) -> str:
@@ -288,9 +197,12 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         end = End(reasons.SUSPENDED, "stopped as asked; its checkpoint is kept", None, report)
     if end is not None and stopping and end.reason == Outcome.PREEMPTED:
         end = End(reasons.SUSPENDED, "stopped as asked; its checkpoint is kept", end.at, end.report)
-    running, reason, message = progress_of_start(job, mine)
+    failing: End | None = None
+    if end is None and not suspended and any(outlived(p) for p in mine.values()):
+        end, failing = outlasted(job, ends)
+    begun = start(job, mine)
     if suspended and not marked:
-        running, reason, message = pods_active, reasons.JOB_SUSPENDED, held(job, "")
+        begun = Start(pods_active, reasons.JOB_SUSPENDED, held(job, ""))
     starts = [t for p in mine.values() if (t := (p.get("status") or {}).get("startTime"))]
     return AttemptView(
         index=int(meta["labels"][LABEL_ATTEMPT]),
@@ -299,9 +211,9 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         created_at=datetime.fromisoformat(meta["creationTimestamp"]),
         base_version=(meta.get("annotations") or {}).get(ANNOTATION_BASE),
         running_since=parse_time(min(starts, default=None)),
-        running=running,
-        reason=reason,
-        message=message,
+        running=begun.running,
+        reason=begun.reason,
+        message=begun.message,
         stopping=stopping,
         suspended=suspended and not marked,
         suspended_at=parse_time(suspension.get("lastTransitionTime")),
@@ -310,5 +222,9 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         deadline_seconds=job["spec"].get("activeDeadlineSeconds"),
         pods_active=pods_active,
         complete=complete,
+        failing=failing,
+        stall=begun.stall,
+        silence=begun.silence,
+        job_runs=job_runs(job),
         end=end,
     )

@@ -3,7 +3,8 @@
 from http import HTTPStatus
 
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import RESOURCES, ApiError, Kube
+from policy_operator.machinery.kube import ApiError, Kube
+from policy_operator.machinery.resources import RESOURCES
 
 _JOB_UID = "kueue.x-k8s.io/job-uid"  # label that Kueue puts on a Job's Workload
 # What holds a Workload, the most telling first: (type, status) of its conditions.

@@ -7,8 +7,7 @@ speaks of them, names are deterministic, and a child that exists is not made aga
 import asyncio
 import logging
 from dataclasses import replace
-from datetime import datetime
-from http import HTTPStatus
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from policy_api import reasons, skew
@@ -19,15 +18,17 @@ from policy_api.rules.criteria import summary
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus
 
+from policy_operator import ownership
 from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import AlreadyExists, ApiError, NamespaceTerminating, NotFound
+from policy_operator.machinery.events import Event
+from policy_operator.machinery.kube import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from policy_operator.machinery.queue import Key, utcnow
 from policy_operator.training import build, retention
 from policy_operator.training.decide import decide
 from policy_operator.training.observe import observe
-from policy_operator.training.status import finished
+from policy_operator.training.status import blocked, finished
 from policy_operator.training.types import (
     Action,
     CompleteAttempt,
@@ -46,13 +47,15 @@ from policy_operator.training.types import (
 
 log = logging.getLogger(__name__)
 
-_INVALID = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+# Who can't see these can't tell a training that never ran from one that runs.
+_NEEDS = ("PolicyTraining", "PolicyVersion", "Job", "Pod", "ConfigMap", "Service")
+_LOOK_AGAIN = timedelta(seconds=15)
 # The world may answer otherwise than the cache said; after this many answers, back off.
-_ROUNDS = 3
+_ROUNDS = 5
 
 
 class Refused(Exception):  # noqa: N818 - not an error of ours
-    """The API server did not take the attempt's Job."""
+    """The API server did not take a child of the training."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -80,18 +83,29 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
             ctx.queue.forget(key)
             return None
         training = Training.parse(obj)
-        observed, reserved = await observe(ctx, training)
+        if (why := ctx.unreadable(*_NEEDS)) is not None:
+            return await _wait(ctx, obj, training, why, now)
+        observed, reserved = await observe(ctx, training, now)
         decision = decide(training, replace(observed, refusal=refusal), now)
         try:
             await _apply(ctx, training, decision, reserved)
+            await _write(ctx, obj, training, decision)
         except Refused as error:
             refusal = error.refusal
-        except Changed as change:
+        except (Changed, Conflict) as change:
             log.info("%s; deciding again", change)
         else:
-            await _write(ctx, obj, training, decision)
             return decision.next_check_at
     raise TimeoutError(f"nothing could be settled in {_ROUNDS} rounds")
+
+
+async def _wait(ctx: Context, obj: Obj, training: Training, why: str, now: datetime) -> datetime:
+    """Say that nothing can be decided: what is missing may be what we are not shown."""
+    status = blocked(training, why, now)
+    event = Event("Warning", reasons.PERMISSION_MISSING, why)
+    news = status.state != training.status.state
+    await _write(ctx, obj, training, Decision(status=status, events=(event,) * news))
+    return now + _LOOK_AGAIN
 
 
 async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision) -> None:
@@ -99,15 +113,13 @@ async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision)
     status = decision.status
     if status != training.status:
         try:
-            await ctx.kube.patch_status(
-                "PolicyTraining",
-                training.meta.namespace,
-                training.meta.name,
-                skew.carried(obj.get("status"), status),
-                uid=training.meta.uid,
-            )
+            new = skew.carried(obj.get("status"), status)
+            await ctx.kube.patch_status("PolicyTraining", obj, new)
         except NotFound:
             return  # deleted meanwhile: there is nobody left to tell
+    if status.state != training.status.state:
+        # What follows from the new state may be due with all else there already.
+        ctx.queue.add(Key("PolicyTraining", training.meta.namespace, training.meta.name))
     if finished(status):
         ctx.progress.forget(training.meta.namespace, training.meta.name)
     for event in decision.events:
@@ -148,9 +160,9 @@ async def _act(
         case StopJob(job, by):
             marked = {"annotations": {ANNOTATION_STOPPED_BY: by}}  # in the same write: it was us
             patch = {"metadata": marked, "spec": {"suspend": True}}
-            await _patch_job(ctx, meta.namespace, job, patch)
+            await _patch_job(ctx, training, job, patch)
         case SetDeadline(job, left):
-            await _patch_job(ctx, meta.namespace, job, {"spec": {"activeDeadlineSeconds": left}})
+            await _patch_job(ctx, training, job, {"spec": {"activeDeadlineSeconds": left}})
         case DeleteChild(kind, name, uid):
             await ctx.kube.delete(kind, meta.namespace, name, uid=uid)
         case RemoveCheckpoints():
@@ -185,25 +197,26 @@ async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:
     try:
         await ctx.kube.create(manifest)
     except AlreadyExists:
-        kind, meta = manifest["kind"], manifest["metadata"]
-        found = await ctx.kube.get(kind, meta["namespace"], meta["name"])
+        try:
+            found = await ownership.find(ctx.kube, ctx.cache, manifest, training.meta.uid)
+        except ownership.Taken as taken:
+            raise Refused(_name_taken(taken)) from None
         if found is None:
-            raise Changed(f"{kind} {meta['name']} came and went") from None
-        if not owned(found, training.meta.uid):
-            message = (
-                f"{kind} {meta['name']} exists and is not of this training: "
-                "waiting for it to be deleted"
-            )
-            raise Refused(Refusal(message, final=False)) from None
-    except NamespaceTerminating:
-        raise
-    except ApiError as error:
-        if error.status in _INVALID:
-            message = f"the API server refuses {manifest['kind']}: {error.message}"
-            raise Refused(Refusal(message, final=True)) from error
-        if error.status == HTTPStatus.FORBIDDEN:
-            raise Refused(Refusal(error.message, final=False)) from error
-        raise
+            raise Changed(f"{manifest['kind']} {manifest['metadata']['name']} is gone") from None
+    except (Invalid, Denied) as error:
+        raise _refused(manifest, error) from error
+
+
+def _refused(manifest: Obj, error: Invalid | Denied) -> Refused:
+    name = f"{manifest['kind']} {manifest['metadata']['name']}"
+    message = f"the API server refuses {name}: {error.message}"
+    return Refused(Refusal(message, final=isinstance(error, Invalid)))
+
+
+def _name_taken(taken: ownership.Taken) -> Refusal:
+    """Say whose the name is, and what to do: the training waits, and goes on once it is free."""
+    what = taken.foreign.sentence
+    return Refusal(f"{what}: delete or rename it, or train under another name", final=False)
 
 
 async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) -> None:
@@ -216,9 +229,14 @@ async def _create_all(ctx: Context, training: Training, manifests: list[Obj]) ->
             raise result
 
 
-async def _patch_job(ctx: Context, namespace: str, job: str, patch: Obj) -> None:
+async def _patch_job(ctx: Context, training: Training, job: str, patch: Obj) -> None:
+    """Change a Job of ours: that very one, not a later one of its name."""
+    namespace = training.meta.namespace
+    seen = ctx.cache.get("Job", namespace, job)
+    if seen is None or not owned(seen, training.meta.uid):
+        raise Changed(f"Job {job} is gone")
     try:
-        await ctx.kube.merge_patch("Job", namespace, job, patch)
+        await ctx.kube.merge_patch("Job", namespace, job, patch, seen=seen)
     except NotFound:
         raise Changed(f"Job {job} is gone") from None
 
@@ -230,7 +248,10 @@ async def _record(
     manifest = build.policy_version(training, record, status.cost)
     namespace, name = training.meta.namespace, manifest["metadata"]["name"]
     number = manifest["spec"]["version"]
-    await ctx.numbers.remember(ctx.kube, namespace, training.spec.policy, number)
+    try:
+        await ctx.numbers.remember(ctx.kube, namespace, training.spec.policy, number)
+    except ownership.Taken as taken:
+        raise Refused(_name_taken(taken)) from None
     try:
         version = await ctx.kube.create(manifest)
     except AlreadyExists:
@@ -238,6 +259,8 @@ async def _record(
         if found is None or found["spec"]["training"]["uid"] != training.meta.uid:
             raise Changed(f"PolicyVersion {name} is taken") from None
         version = found
+    except (Invalid, Denied) as error:
+        raise _refused(manifest, error) from error
     met = all(v.met for v in record.verdicts)
     old = skew.read(PolicyVersionStatus, version.get("status") or {})
     conditions = set_condition(
@@ -251,6 +274,4 @@ async def _record(
     )
     new = old.model_copy(update={"conditions": list(conditions)})
     written = skew.carried(version.get("status"), new)
-    await ctx.kube.patch_status(
-        "PolicyVersion", namespace, name, written, uid=version["metadata"]["uid"]
-    )
+    await ctx.kube.patch_status("PolicyVersion", version, written)

@@ -31,6 +31,7 @@ from policy_operator.training.types import (
     Training,
 )
 
+_WEEK = 7 * 24 * 3600  # seconds; how long checkpoints are kept if the spec does not say
 _MOST_LISTED = 200  # uids in each run's ConfigMap; with more trainings nothing is removed by a run
 _TRIES = 3
 _SECONDS = 3600  # for one try, the wait for a node included
@@ -40,6 +41,11 @@ _NAME = 50  # characters of the training's name in the Job's, which pods carry a
 def job_name(training: Training) -> str:
     """Return the name of the Job that removes a training's checkpoints."""
     return f"{training.meta.name[:_NAME].rstrip('-.')}-sweep"
+
+
+def _seconds(training: Training) -> int:
+    wanted = training.spec.checkpoint_retention_seconds
+    return _WEEK if wanted is None else wanted
 
 
 def rules(
@@ -62,7 +68,7 @@ def rules(
     ]
     return CheckpointRules(
         cluster=cluster,
-        retention_seconds=training.spec.checkpoint_retention_seconds,
+        retention_seconds=_seconds(training),
         as_of=now.replace(microsecond=0),
         trainings=tuple(sorted(uids)) if len(uids) <= _MOST_LISTED else None,
     )
@@ -107,7 +113,7 @@ def after_the_end(training: Training, job: Obj | None, *, busy: bool, now: datet
         return Retained(told, (), now, (Event("Normal", reasons.CHECKPOINTS_REMOVED, message),))
     if job is not None or busy or not _left_for_good(training) or status.finished_at is None:
         return Retained(status)
-    due = status.finished_at + timedelta(seconds=training.spec.checkpoint_retention_seconds)
+    due = status.finished_at + timedelta(seconds=_seconds(training))
     if now < due:
         return Retained(status, (), due)
     return Retained(status, (RemoveCheckpoints(),))

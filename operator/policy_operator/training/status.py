@@ -56,6 +56,14 @@ class TrainingState:
         return state.update(state=reason, finished_at=at)
 
 
+def blocked(training: Training, why: str, now: datetime) -> PolicyTrainingStatus:
+    """Return the status of a training that can't be looked after: we may not read what it needs."""
+    if finished(training.status):
+        return training.status
+    state = TrainingState(training, now, training.status)
+    return state.running(reasons.PERMISSION_MISSING, why).status
+
+
 def finished(status: PolicyTrainingStatus) -> bool:
     """Whether the training has succeeded or failed for good."""
     found = get_condition(status.conditions, COND_SUCCEEDED)

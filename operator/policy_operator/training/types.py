@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from policy_api import skew
 from policy_api.base import Metric, ObjectMeta
@@ -55,11 +55,46 @@ class End:
     """How an attempt ended."""
 
     reason: str
-    """Of policy_api.contract.report.Outcome, or Suspended, DeadlineExceeded, BudgetExceeded."""
+    """Of policy_api.contract.report.Outcome, or Suspended, DeadlineExceeded, BudgetExceeded,
+    ImageNotFound, ContainerNotStarted."""
     message: str
     at: datetime | None
     """When, if the cluster says so."""
     report: TrainingReport | None = None
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A pod of the attempt holds its node and can't start a container."""
+
+    reason: str
+    """ImageNotFound or ContainerNotStarted."""
+    message: str
+    final: bool = False
+    """Waiting can't help: the image's name is none."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """No object's status says why the attempt does not start; Events may."""
+
+    kind: Literal["Job", "Pod"]
+    name: str
+    uid: str
+    since: datetime
+    """How long it has been so."""
+    heard: datetime | None = None
+    """What Events said before that is old: a pod was made since."""
+
+
+@dataclass(frozen=True)
+class Lingering:
+    """A pod that is being deleted and still there."""
+
+    name: str
+    node: str
+    due: datetime
+    """When its grace time is over."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +131,12 @@ class AttemptView:
     """A pod of it may still run something."""
     complete: bool = True
     """What its Job needs exists as well: the ConfigMap and, for several pods, the Service."""
+    failing: End | None = None
+    """How it is about to end: a rank has failed, what the others report is waited for a while."""
+    stall: Stall | None = None
+    silence: Silence | None = None
+    job_runs: bool = False
+    """Its Job has neither finished nor been suspended."""
     end: End | None = None
 
 
@@ -108,7 +149,7 @@ class Child:
     name: str
     uid: str
     running: bool = False
-    """A Job that may still run something."""
+    """A Job that we had stopped, and that somebody else runs again."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +181,11 @@ Dependencies = Mapping[str, Ready]  # by role
 
 @dataclass(frozen=True)
 class Refusal:
-    """The API server did not take our Job."""
+    """The API server did not take a child of the training."""
 
     message: str
     final: bool
-    """It never will: the template is invalid; else it may later (a quota)."""
+    """It never will, by its own rules; else admission may let it through later (a quota)."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +204,9 @@ class Observed:
     """Pods of an ended attempt still run: they may still write their checkpoint."""
     leftover: str | None = None
     """A sentence that names what is still there of a deleted training of the same name."""
+    left_running: tuple[str, ...] = ()
+    """Jobs of ended attempts that nobody has stopped."""
+    lingering: tuple[Lingering, ...] = ()
     dependencies: Mapping[str, Dependency] = field(default_factory=dict)
     """The versions that it needs, by role."""
     version: VersionRecord | None = None

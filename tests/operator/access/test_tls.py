@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from policy_operator.access import tls
 from policy_operator.machinery.kube import AlreadyExists, Conflict
+from policy_operator.ownership import Taken
 
 NOW = datetime.now(UTC)
 HOSTS = tls.host_names("policy-operator.system.svc", "system")
@@ -271,7 +272,8 @@ def test_the_ca_is_asked_for_only_after_it_was_loaded():
 async def test_the_next_ca_signs_only_after_all_clients_were_told():
     secrets = Secrets()
     authority = tls.Authority("system", HOSTS)
-    secrets.stored = {**tls.to_secret(aged(), "system"), "metadata": {"resourceVersion": "1"}}
+    secrets.stored = tls.to_secret(aged(), "system")
+    secrets.stored["metadata"]["resourceVersion"] = "1"
     await authority.ensure(secrets, NOW - 6 * HOUR)
     announced_ca = authority.ca
     await authority.ensure(secrets, NOW - 4 * HOUR)
@@ -285,3 +287,60 @@ async def test_the_next_ca_signs_only_after_all_clients_were_told():
     assert other.bundle.next is None
     assert serials(announced_ca) == serials(other.ca)
     assert connects(other.bundle, announced_ca)
+
+
+async def test_a_secret_of_somebody_else_is_left_alone():
+    secrets = Secrets()
+    theirs = {
+        "kind": "Secret",
+        "metadata": {
+            "name": tls.SECRET,
+            "namespace": "system",
+            "resourceVersion": "3",
+            "labels": {"app.kubernetes.io/managed-by": "cert-manager"},
+        },
+        "data": {"tls.crt": ""},
+    }
+    secrets.stored = theirs
+    with pytest.raises(Taken, match=f"Secret {tls.SECRET} exists and is managed by cert-manager"):
+        await tls.Authority("system", HOSTS).ensure(secrets, NOW)
+    assert secrets.stored is theirs
+
+
+class ConfigMaps:
+    """The CA's ConfigMap of some namespaces."""
+
+    def __init__(self, **stored) -> None:
+        self.stored = stored
+        self.writes = []
+
+    async def get(self, kind, namespace, name, *, remember):
+        return self.stored.get(namespace)
+
+    async def create(self, manifest):
+        namespace = manifest["metadata"]["namespace"]
+        if namespace in self.stored:
+            raise AlreadyExists(409, "AlreadyExists", "it exists", "POST")
+        self.writes.append(namespace)
+        self.stored[namespace] = manifest
+
+    async def merge_patch(self, kind, namespace, name, patch, *, seen):
+        assert seen is self.stored[namespace]
+        self.writes.append(namespace)
+        self.stored[namespace] = {**seen, **patch}
+
+
+async def test_the_ca_is_published_where_its_name_is_free_or_ours():
+    authority = tls.Authority("system", HOSTS)
+    await authority.ensure(Secrets(), NOW)
+    wanted = tls.ca_config_map(authority.bundle, "old")
+    old = {**wanted, "data": {"ca.crt": "old"}}
+    theirs = {**wanted, "metadata": {**wanted["metadata"], "labels": {}}, "data": {"x": "y"}}
+    maps = ConfigMaps(theirs=theirs, old=old)
+    with pytest.raises(Taken, match=f"ConfigMap {tls.CA_CONFIG_MAP} exists"):
+        await authority.publish(maps, "theirs")
+    for namespace in ("old", "new", "old", "new"):
+        await authority.publish(maps, namespace)
+    assert maps.writes == ["old", "new"], "each once"
+    assert maps.stored["theirs"] is theirs
+    assert maps.stored["old"]["data"] == maps.stored["new"]["data"] == wanted["data"]

@@ -71,18 +71,6 @@ def test_labels_are_looked_up_and_follow_changes():
     assert cache.list("Pod", "elsewhere", {"policyops.dev/training": "other"}) == []
 
 
-def test_a_list_drops_what_vanished_and_keeps_what_is_newer_than_it():
-    cache = Cache()
-    cache.put("Pod", pod("gone", 3, uid="gone"))
-    cache.put("Pod", pod("kept", 4, uid="kept"))
-    cache.put("Pod", pod("written-after", 12, uid="new"))
-    changed = cache.sync("Pod", [pod("kept", 4, uid="kept"), pod("fresh", 9, uid="f")], 10)
-    assert sorted(o["metadata"]["name"] for o in changed) == ["fresh", "gone"]
-    left = [o["metadata"]["name"] for o in cache.list("Pod")]
-    assert left == ["fresh", "kept", "written-after"]
-    assert cache.synced("Pod")
-
-
 def test_managed_fields_are_left_out():
     cache = Cache()
     obj = pod("a", 1)

@@ -254,3 +254,75 @@ def test_a_forgotten_key_is_new_again():
         assert seen == [A, B]
 
     play(story)
+
+
+def test_the_loop_turns_between_every_two_keys():
+    """Reconciles that change nothing never wait: the Lease, probes and alerts would."""
+
+    async def story(loop: Loop) -> None:
+        done, at_once, most = 0, 0, 0
+
+        async def reconcile(_):
+            nonlocal done, at_once
+            done += 1
+            at_once += 1
+
+        async def tick():
+            nonlocal at_once, most
+            while done < 1000:
+                most = max(most, at_once)
+                at_once = 0
+                await asyncio.sleep(0)
+
+        queue = Queue(loop.now)
+        for number in range(1000):
+            queue.add(Key("PolicyTraining", "ml", str(number)))
+        async with working(queue, reconcile, workers=16):
+            await tick()
+        assert most == 1
+
+    play(story)
+
+
+def test_no_key_is_started_while_something_urgent_is_done_but_for_long():
+    async def story(loop: Loop) -> None:
+        at = []
+
+        async def reconcile(_):
+            at.append(loop.time())
+
+        queue = Queue(loop.now)
+        async with working(queue, reconcile):
+            with queue.give_way():
+                queue.add(A)
+                await asyncio.sleep(0.5)
+                assert not at
+            await asyncio.sleep(0.1)
+            assert at == [0.5]
+            with queue.give_way():
+                queue.add(A)
+                await asyncio.sleep(5)
+            assert at[1:] == [pytest.approx(1.6)], "what hangs holds nothing up for ever"
+
+    play(story)
+
+
+def test_what_failed_is_tried_again_when_what_was_in_the_way_is_gone():
+    async def story(loop: Loop) -> None:
+        away, at = True, []
+
+        async def reconcile(_):
+            if away:
+                raise OSError("refused")
+            at.append(loop.time())
+
+        queue = Queue(loop.now)
+        async with working(queue, reconcile):
+            queue.add(A)
+            await asyncio.sleep(200)
+            away = False
+            queue.retry_failed()
+            await asyncio.sleep(1)
+        assert at == [200]
+
+    play(story)

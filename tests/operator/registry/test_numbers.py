@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.kube import AlreadyExists, Conflict, NotFound
+from policy_operator.ownership import Taken
 from policy_operator.registry.numbers import (
     Numbers,
     first_free,
@@ -87,17 +90,36 @@ def test_a_deleted_version_does_not_free_its_number():
 
 
 class Registry:
-    """Takes applied ConfigMaps into the cache, as the API client does, after a moment."""
+    """One ConfigMap, as the API server keeps it; answers to our own writes reach the cache."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, stored=None) -> None:
         self.cache = cache
+        self.stored = stored
         self.written = []
 
-    async def apply(self, manifest):
+    def _store(self, obj):
+        meta = {**obj["metadata"], "uid": "book", "resourceVersion": str(2 + len(self.written))}
+        self.stored = {**obj, "metadata": meta}
+        self.written.append(recorded_number(obj))
+        self.cache.put("ConfigMap", self.stored)
+
+    async def create(self, manifest):
         await asyncio.sleep(0)
-        self.written.append(recorded_number(manifest))
-        manifest["metadata"] |= {"uid": "book", "resourceVersion": str(len(self.written))}
-        self.cache.put("ConfigMap", manifest)
+        if self.stored is not None:
+            raise AlreadyExists(409, "AlreadyExists", "it exists", "POST")
+        self._store(manifest)
+
+    async def merge_patch(self, kind, namespace, name, patch, *, seen):
+        await asyncio.sleep(0)
+        if self.stored is None:
+            raise NotFound(404, "NotFound", "no such thing", "PATCH")
+        if seen["metadata"]["resourceVersion"] != self.stored["metadata"]["resourceVersion"]:
+            raise Conflict(409, "Conflict", "it changed", "PATCH")
+        self._store({**self.stored, "data": {**self.stored["data"], **patch["data"]}})
+
+    async def get(self, kind, namespace, name, *, remember):
+        assert not remember
+        return self.stored
 
 
 @given(st.permutations(range(1, 7)))
@@ -110,3 +132,52 @@ def test_the_ledger_ends_with_the_highest_number_in_whatever_order_trainings_end
         assert registry.written == sorted(registry.written)
 
     asyncio.run(story())
+
+
+def book(number, **labels):
+    made = ledger("ml", "p", number)
+    made["metadata"] |= {"uid": "book", "resourceVersion": "1", "labels": labels}
+    return made
+
+
+OURS = {"app.kubernetes.io/managed-by": "policy-operator", "policyops.dev/policy": "p"}
+
+
+def test_a_ledger_that_went_on_meanwhile_is_not_set_back():
+    registry = Registry(Cache(), book(9, **OURS))
+    registry.cache.put("ConfigMap", book(2, **OURS))
+    registry.stored["metadata"]["resourceVersion"] = "5"
+    asyncio.run(Numbers(registry.cache).remember(registry, "ml", "p", 7))
+    assert registry.written == []
+
+
+def test_a_ledger_that_was_deleted_is_made_again():
+    registry = Registry(Cache())
+    registry.cache.put("ConfigMap", book(2, **OURS))
+    asyncio.run(Numbers(registry.cache).remember(registry, "ml", "p", 7))
+    assert registry.written == [7]
+
+
+@pytest.mark.parametrize(
+    "labels", [{}, {**OURS, "policyops.dev/policy": "q"}, {"policyops.dev/policy": "p"}]
+)
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_config_map_of_the_ledgers_name_that_is_not_ours_is_left_alone(labels, cached):
+    theirs = book(3, **labels)
+    registry = Registry(Cache(), theirs)
+    if cached:
+        registry.cache.put("ConfigMap", theirs)
+    numbers = Numbers(registry.cache)
+    assert numbers.reserve("ml", "p", "t") == 1, "what it says is not ours either"
+    with pytest.raises(Taken, match="ConfigMap p-versions exists and"):
+        asyncio.run(numbers.remember(registry, "ml", "p", 7))
+    assert registry.written == []
+
+
+def test_a_version_that_was_recorded_by_hand_without_labels_keeps_its_number():
+    cache = Cache()
+    for number in (1, 2):
+        by_hand = version(number)
+        del by_hand["metadata"]["labels"]
+        cache.put("PolicyVersion", by_hand)
+    assert Numbers(cache).reserve("ml", "p", "t") == 3

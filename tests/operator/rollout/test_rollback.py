@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from policy_operator.machinery.kube import Conflict
 from policy_operator.monitoring.types import Monitoring
 from policy_operator.rollout import webhook
 from rollout_world import KEY, NAME, World
@@ -348,7 +349,7 @@ def test_the_webhook_answers_once_the_weights_are_written(canary: World):
 
 
 def test_a_write_that_fails_before_the_weights_is_the_senders_to_repeat(canary: World):
-    async def refuses(manifest: dict[str, Any]) -> dict[str, Any]:
+    async def refuses(manifest: dict[str, Any], **_: Any) -> dict[str, Any]:
         raise OSError("the API server went away")
 
     canary.apply = refuses  # type: ignore[method-assign]
@@ -361,3 +362,64 @@ def test_a_webhook_for_an_unknown_deployment_is_ignored(canary: World):
     payload["alerts"][0]["labels"]["policyops_deployment"] = "gone"
     canary.post(json.dumps(payload).encode())
     assert canary.split() == {1: 90, 2: 10}
+
+
+def test_a_gateways_word_on_the_route_delays_no_rollback(canary: World):
+    """The route's status is newer than the cache knows: the write is repeated, once, at once."""
+    route = canary.obj("HTTPRoute", NAME)
+    canary.unseen("HTTPRoute", NAME, status={**route["status"], "news": "of the controller"})
+    writes = len(canary.writes)
+    canary.post((PAYLOADS / "firing.json").read_bytes())
+    assert canary.split() == {1: 100, 2: 0}
+    assert canary.writes[writes] == ("apply", "HTTPRoute", NAME)
+    assert canary.obj("HTTPRoute", NAME)["status"]["news"], "it was in the way"
+
+
+def test_a_route_that_somebody_changed_is_decided_on_again(canary: World):
+    """What the decision knows of the route is wrong: it is taken from what is there now."""
+    canary.unseen("HTTPRoute", NAME, annotations={"team": "new"})
+    canary.post((PAYLOADS / "firing.json").read_bytes())
+    assert canary.split() == {1: 100, 2: 0}
+    canary.run()
+    assert canary.status["state"] == "RolledBack"
+
+
+def test_a_target_that_crosses_a_status_write_is_acted_on_at_once(canary: World):
+    """The write of the status meets the user's edit: it is refused, and the edit decided on."""
+    canary.advance(20)  # the next step is due, and a status write with it
+    wanted = {**canary.obj("PolicyDeployment", NAME)["spec"], "target": {"version": 3}}
+    canary.unseen("PolicyDeployment", NAME, spec=wanted)
+    canary.reconcile()
+    assert canary.obj("PolicyDeployment", NAME)["spec"]["target"] == {"version": 3}
+    assert canary.status["observedGeneration"] == canary.pdep.meta.generation
+    assert "v3" in canary.condition("Progressing")["message"]
+
+
+def test_versions_that_change_all_the_time_end_in_a_retry(canary: World):
+    """A write that never fits is given up for now; the queue backs off."""
+    real = canary._test
+
+    def always(kind: str, name: str, seen: dict[str, Any] | None) -> None:
+        if kind == "HTTPRoute":
+            raise Conflict(409, "Conflict", "the object has been modified", "APPLY")
+        real(kind, name, seen)
+
+    canary._test = always  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError, match="rounds"):
+        canary.post((PAYLOADS / "firing.json").read_bytes())
+
+
+def test_what_we_may_not_read_is_said_and_stops_no_rollback(canary: World):
+    canary.denied.add("EndpointSlice")
+    canary.advance(20)
+    canary.reconcile()
+    canary.reconcile()
+    assert canary.status["state"] == "PermissionMissing"
+    assert canary.condition("Progressing")["message"] == "EndpointSlice is forbidden"
+    assert [e.reason for e in canary.events].count("PermissionMissing") == 1
+    assert canary.split() == {1: 90, 2: 10}, "the next step waits"
+    canary.post((PAYLOADS / "firing.json").read_bytes())
+    assert canary.split() == {1: 100, 2: 0}
+    canary.denied.clear()
+    canary.run()
+    assert canary.status["state"] == "RolledBack"

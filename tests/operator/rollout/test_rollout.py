@@ -299,18 +299,6 @@ def test_weights_that_somebody_else_wrote_are_put_back(canary: World):
     assert canary.split() == {1: 90, 2: 10}
 
 
-def test_a_route_of_somebody_else_is_left_alone():
-    world = World()
-    foreign = {"parentRefs": [], "rules": []}
-    world.create(
-        {"kind": "HTTPRoute", "metadata": {"name": NAME, "namespace": "ml"}, "spec": foreign}
-    )
-    world.run()
-    assert world.status["state"] == "NameConflict"
-    assert world.obj("HTTPRoute", NAME)["spec"] == foreign
-    assert world.servers() == set()
-
-
 def test_a_cluster_without_the_gateway_api_is_told():
     world = World(gateway_api=False)
     world.run()
@@ -325,10 +313,10 @@ def test_what_the_api_server_refuses_is_told(canary: World):
     canary.edit(server={"resources": {"limits": {"memory": "much"}}})
     real = canary.apply
 
-    async def refuses(manifest: dict[str, Any]) -> dict[str, Any]:
+    async def refuses(manifest: dict[str, Any], **options: Any) -> dict[str, Any]:
         if manifest["kind"] == "Deployment":
             raise ApiError(422, "Invalid", "memory: quantities must match", "APPLY /x")
-        return await real(manifest)
+        return await real(manifest, **options)
 
     canary.apply = refuses  # type: ignore[method-assign]
     for _ in range(2):

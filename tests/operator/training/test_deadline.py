@@ -50,6 +50,8 @@ def test_a_training_that_a_person_suspended_never_dies_of_it():
     cluster.later(100_000).settle()
     assert cluster.training.status.state == "Suspended"
     suspend(cluster, False)
+    cluster.settle()
+    cluster.run(1)
     decision = cluster.settle()
     assert decision.next_check_at == cluster.now + timedelta(seconds=200)
     assert cluster.jobs[1]["spec"]["activeDeadlineSeconds"] == 200
@@ -93,6 +95,8 @@ def test_a_training_that_is_suspended_before_it_starts_counts_from_its_start():
     cluster = Cluster(training(activeDeadlineSeconds=300, suspend=True))
     cluster.later(1000).settle()
     suspend(cluster, False)
+    cluster.settle()
+    cluster.run(0)
     assert cluster.settle().next_check_at == cluster.now + timedelta(seconds=300)
 
 

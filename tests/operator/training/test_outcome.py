@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_operator.training.outcome import view
-from training_world import COMPLETE, FAILED, T0, condition, done, ended, job, pod, report
+from policy_operator.training.types import Silence
+from training_world import COMPLETE, FAILED, T0, condition, done, ended, job, meshed, pod, report
 
 DISRUPTED = condition("DisruptionTarget", "EvictionByEvictionAPI")
 PREEMPTED = report("Preempted", step=7)
@@ -194,6 +195,51 @@ STARTS = {
     ),
     "one of two": ([pod(0, "Running"), pod(1)], False, "Starting", "1 of 2 pods run"),
     "both": ([pod(0, "Running"), pod(1, "Running")], True, "Training", "2 of 2 pods run"),
+    "one has crashed": (
+        [pod(0, "Running"), ended(1, 70)],
+        False,
+        "Ending",
+        "1 of 2 pods run; pod sft-0-1-abcde ended with exit code 70",
+    ),
+    "one was evicted": (
+        [pod(0, "Running"), pod(1, "Failed", reason="Evicted")],
+        False,
+        "Ending",
+        "1 of 2 pods run; pod sft-0-1-abcde ended without an exit code (Evicted)",
+    ),
+    "one is being deleted": (
+        [pod(0, "Running"), pod(1, "Running", deleted=True, conditions=[DISRUPTED])],
+        False,
+        "Ending",
+        "1 of 2 pods run; pod sft-0-1-abcde is being deleted (EvictionByEvictionAPI)",
+    ),
+    "one has finished": (
+        [pod(0, "Running"), ended(1, 0)],
+        True,
+        "Training",
+        "1 of 2 pods run, 1 finished",
+    ),
+    "one has crashed while another finds no node": (
+        [pod(0, conditions=[UNSCHEDULABLE]), ended(1, 70)],
+        False,
+        "Ending",
+        "0 of 2 pods run; pod sft-0-1-abcde ended with exit code 70",
+    ),
+    "a phase that nobody knows": (
+        [pod(0, "Running"), pod(1, "Unknown")],
+        False,
+        "Starting",
+        "1 of 2 pods run",
+    ),
+    "the image of a container of others": (
+        [
+            pod(0, "Running"),
+            meshed(pod(1, state=waiting("PodInitializing")), **waiting("ErrImagePull", "denied")),
+        ],
+        False,
+        "ImageNotFound",
+        "pod sft-0-1-abcde can't get image mesh:1 of container proxy (ErrImagePull): denied",
+    ),
     "no node": (
         [pod(0, "Running"), pod(1, conditions=[UNSCHEDULABLE])],
         False,
@@ -229,6 +275,105 @@ def test_an_attempt_that_has_not_ended(pods, running, reason, sentence):
     assert got.end is None
     assert (got.running, got.reason) == (running, reason)
     assert sentence in got.message
+
+
+PLACED = condition("PodScheduled", at=LATER)
+
+
+def test_what_holds_a_node_is_a_stall_and_what_finds_none_is_not():
+    def stall(**changes):
+        return view(job(), [pod(0, **changes)], complete=True).stall
+
+    for reason in ("ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"):
+        assert stall(state=waiting(reason)).final is False
+    assert stall(state=waiting("InvalidImageName")).final is True
+    assert stall(conditions=[UNSCHEDULABLE]) is None
+    assert stall(state=waiting("ContainerCreating"), conditions=[PLACED]) is None
+
+
+def test_who_is_asked_why_an_attempt_does_not_start():
+    def silence(the_job, *pods):
+        return view(the_job, pods, complete=True).silence
+
+    assert silence(job(nodes=2)) == Silence("Job", "sft-0", "job-0", T0)
+    some = silence(job(nodes=2), pod(0, conditions=[PLACED]))
+    assert (some.kind, some.heard) == ("Job", T0)
+    assert silence(job(), pod(0, conditions=[PLACED])) == Silence(
+        "Pod", "sft-0-0-abcde", "pod-job-0-0", LATER
+    )
+    assert silence(job(), pod(0)) is None  # the scheduler has not said anything yet
+    assert silence(job(), pod(0, "Running")) is None
+    assert silence(job(suspend=True)) is None
+
+
+MESHED = {
+    "all ranks have finished": (
+        [meshed(ended(0, message=done(3))), meshed(ended(1, message=report("Completed")))],
+        "Completed",
+        None,
+    ),
+    "one of two has finished": (
+        [meshed(ended(0, message=done(3))), meshed(pod(1, "Running"))],
+        None,
+        None,
+    ),
+    "one crashed, the other trains on": (
+        [meshed(ended(0, 70, CRASHED)), meshed(pod(1, "Running"))],
+        None,
+        "TrainerFailed",
+    ),
+    "all have failed": (
+        [
+            meshed(ended(0, 70, CRASHED, at=LATER)),
+            meshed(ended(1, 65, report("DataInvalid", message="no prompt"))),
+        ],
+        "DataInvalid",
+        None,
+    ),
+    "told to stop": (
+        [meshed(ended(0, 75, PREEMPTED)), meshed(ended(1, 75, PREEMPTED))],
+        "Preempted",
+        None,
+    ),
+    "the proxy has ended as well": (
+        [
+            meshed(ended(0, 70, CRASHED), terminated={"exitCode": 0}),
+            meshed(pod(1, "Running")),
+        ],
+        None,
+        None,
+    ),
+    "the pod is deleted and ends by itself": (
+        [meshed(ended(0, 75, PREEMPTED, deleted=True)), meshed(pod(1, "Running"))],
+        None,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("pods", "end", "failing"), MESHED.values(), ids=MESHED.keys())
+def test_the_trainers_count_when_other_containers_go_on(pods, end, failing):
+    got = view(job(nodes=2), pods, complete=True)
+    assert (got.end and got.end.reason) == end
+    assert (got.failing and got.failing.reason) == failing
+    assert got.job_runs
+
+
+def test_a_native_sidecar_is_ended_by_the_kubelet():
+    made = ended(0, message=done(3))
+    made["status"]["phase"] = "Running"
+    made["status"]["initContainerStatuses"] = [{"name": "proxy", "state": {"running": {}}}]
+    assert end_of(job(), made) is None
+
+
+def test_an_end_beside_a_sidecar_is_as_old_as_the_trainers():
+    pods = [meshed(ended(0, message=done(3), at=LATER)), meshed(ended(1, 0))]
+    assert end_of(job(nodes=2), *pods).at == LATER
+
+
+def test_a_stopped_job_with_a_sidecar_ends_by_its_pods():
+    pods = [meshed(ended(0, 75, PREEMPTED))]
+    assert end_of(job(suspend=True), *pods) is None
 
 
 def test_pods_of_another_job_of_that_name_do_not_count():

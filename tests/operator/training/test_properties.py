@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from policy_operator.training.attempts import next_start
 from policy_operator.training.status import finished
 from policy_operator.training.types import RecordVersion
-from training_world import Cluster, done, ended, hold, release, report, training
+from training_world import (
+    Cluster,
+    condition,
+    done,
+    ended,
+    hold,
+    meshed,
+    pod,
+    release,
+    report,
+    training,
+)
 
 ENDS = {
     "ok": (0, done(1)),
@@ -18,9 +29,12 @@ ENDS = {
     "data": (65, report("DataInvalid", message="row 3")),
     "oom": (137, report("OutOfMemory", message="killed")),
 }
+# The same, with a container beside the trainer that goes on.
+MESHED = {f"{name} beside a mesh": name for name in ("ok", "crash", "preempt", "data")}
 moves = st.lists(
     st.one_of(
-        st.sampled_from([*ENDS, "run", "delete job", "suspend", "resume", "hold", "release"]),
+        st.sampled_from([*ENDS, *MESHED, "pull", "gone", "run", "delete job", "suspend", "resume"]),
+        st.sampled_from(["hold", "release"]),
         st.tuples(st.just("later"), st.integers(1, 400)),
         st.tuples(st.just("die"), st.integers(0, 2)),
     ),
@@ -33,7 +47,15 @@ def held(job) -> bool:
     return job["spec"]["suspend"] and not job["metadata"]["annotations"]
 
 
-def play(cluster: Cluster, move) -> None:
+def end_stopped_pods(cluster: Cluster) -> None:
+    """End the pods of suspended Jobs, as the Job controller and the kubelet do."""
+    for index, job in cluster.jobs.items():
+        if job["spec"]["suspend"] and not job["status"]["conditions"]:
+            job["status"]["conditions"] = [condition("Suspended", at=cluster.now)]
+            cluster.pods[index] = []
+
+
+def play(cluster: Cluster, move) -> None:  # noqa: C901 - one case a move
     """Let one thing happen to the newest attempt."""
     newest = max(cluster.jobs, default=None)
     open_job = newest is not None and not cluster.jobs[newest]["status"]["conditions"]
@@ -47,6 +69,15 @@ def play(cluster: Cluster, move) -> None:
         # Within the milliseconds before the status speaks of a Job, its deletion makes it again.
         case "delete job" if any(a.index == newest for a in cluster.training.status.attempts):
             del cluster.jobs[newest]
+        case "pull" if open_job:
+            state = {"waiting": {"reason": "ErrImagePull"}}
+            cluster.pods[newest] = [pod(of=f"job-{newest}", state=state)]
+        case "gone":
+            end_stopped_pods(cluster)
+        case _ if move in MESHED and open_job and not cluster.jobs[newest]["spec"]["suspend"]:
+            code, message = ENDS[MESHED[move]]
+            last = ended(code=code, message=message, at=cluster.now, of=f"job-{newest}")
+            cluster.pods[newest] = [meshed(last)]
         case "suspend" | "resume":
             spec = cluster.training.spec.model_copy(update={"suspend": move == "suspend"})
             cluster.training = replace(cluster.training, spec=spec)
@@ -57,8 +88,8 @@ def play(cluster: Cluster, move) -> None:
         case _ if move in ENDS and open_job:
             code, message = ENDS[move]
             stopping = cluster.jobs[newest]["spec"]["suspend"] and code != 0
-            pod = ended(code=code, message=message, at=cluster.now, deleted=stopping)
-            cluster.end(newest, pod, failed=code != 0)
+            last = ended(code=code, message=message, at=cluster.now, deleted=stopping)
+            cluster.end(newest, last, failed=code != 0)
 
 
 def life(spec, story) -> Cluster:

@@ -1,0 +1,84 @@
+"""Names of a PolicyDeployment's children that somebody else's objects have: what they stop. Pure.
+
+A taken name stops the child that it is about, and what can't be without it: a version whose Service
+is not ours gets no traffic, alerts without their rules can't fire. All else goes on.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from policy_api import reasons
+from policy_api.keys import COND_PROGRESSING
+from policy_api.rules.conditions import get_condition
+from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
+
+from policy_operator.children import Foreign
+from policy_operator.machinery.events import Event
+from policy_operator.rollout import rules
+from policy_operator.rollout.manifests import server_name
+from policy_operator.rollout.state import RolloutState
+from policy_operator.rollout.types import Observed, PolicyDeployment
+
+# No watch tells of an object without our label: whether the name is free now is tried.
+LOOK_AGAIN = timedelta(seconds=30)
+
+
+def of_server(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
+    """Return what has the name of a version's Deployment or Service."""
+    name = server_name(pdep.meta.name, version)
+    found = (observed.taken(kind, name) for kind in ("Deployment", "Service"))
+    return tuple(f for f in found if f is not None)
+
+
+def of_route(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...]:
+    """Return what has the HTTPRoute's name."""
+    found = observed.taken("HTTPRoute", pdep.meta.name)
+    return () if found is None else (found,)
+
+
+def of_rules(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...]:
+    """Return what has the name of the alert rules, where there are alerts."""
+    kind = observed.rules_kind
+    found = observed.taken(kind, rules.object_name(pdep, kind)) if pdep.spec.alerts else None
+    return () if found is None else (found,)
+
+
+def of_candidate(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
+    """Return what keeps a version from taking traffic."""
+    return (*of_server(pdep, observed, version), *of_route(pdep, observed))
+
+
+def every(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> tuple[Foreign, ...]:
+    """Return everything that has the name of a child that should be there."""
+    servers = [f for v in sorted(state.running()) for f in of_server(pdep, observed, v)]
+    route = of_route(pdep, observed) if state.running() else ()
+    return (*route, *servers, *of_rules(pdep, observed))
+
+
+def sentence(found: Iterable[Foreign]) -> str:
+    """Name the objects and their owners, and what to do."""
+    names = "; ".join(f.sentence for f in found)
+    return f"{names}: delete or rename it, or give this PolicyDeployment another name"
+
+
+def tell(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> RolloutState:
+    """Say which names are taken, and look again soon."""
+    found = every(pdep, observed, state)
+    if not found:
+        return state
+    state = state.check_at(state.now + LOOK_AGAIN)
+    halted = state.progressing is not None and state.progressing.reason == reasons.HALTED
+    if state.urgent or halted:
+        return state
+    return state.say(False, reasons.NAME_CONFLICT, sentence(found))
+
+
+def event(pdep: PolicyDeployment, status: PolicyDeploymentStatus) -> tuple[Event, ...]:
+    """Return the Event for names that were not known to be taken."""
+    old = get_condition(pdep.status.conditions, COND_PROGRESSING)
+    new = get_condition(status.conditions, COND_PROGRESSING)
+    if new is None or new.reason != reasons.NAME_CONFLICT:
+        return ()
+    if old is not None and (old.reason, old.message) == (new.reason, new.message):
+        return ()
+    return (Event("Warning", new.reason, new.message),)
