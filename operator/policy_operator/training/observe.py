@@ -23,7 +23,7 @@ from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies, retention
 from policy_operator.training.attempts import KEPT_JOBS, is_open
-from policy_operator.training.outcome import held, job_runs, view
+from policy_operator.training.outcome import job_runs, on_hold, view
 from policy_operator.training.patience import silent_for_long, told
 from policy_operator.training.pods import CONTAINER, pod_active
 from policy_operator.training.queueing import why_suspended
@@ -188,7 +188,7 @@ async def observe(ctx: Context, training: Training, now: datetime) -> tuple[Obse
         for job in open_jobs
     ]
     views = [
-        replace(v, message=held(j, await why_suspended(ctx.kube, j))) if v.suspended else v
+        replace(v, message=on_hold(j, await why_suspended(ctx.kube, j))) if v.suspended else v
         for j, v in zip(open_jobs, views, strict=True)
     ]
     if views:

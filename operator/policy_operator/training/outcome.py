@@ -151,7 +151,7 @@ def outlasted(job: Obj, ends: Sequence[PodEnd]) -> tuple[End | None, End | None]
     return None, None
 
 
-def held(job: Obj, why: str) -> str:
+def on_hold(job: Obj, why: str) -> str:
     """Say that somebody else has suspended the Job, and why, if they say so."""
     told = f" ({why})" if why else ""
     return (
@@ -202,7 +202,7 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         end, failing = outlasted(job, ends)
     begun = start(job, mine)
     if suspended and not marked:
-        begun = Start(pods_active, reasons.JOB_SUSPENDED, held(job, ""))
+        begun = Start(pods_active, reasons.JOB_SUSPENDED, on_hold(job, ""))
     starts = [t for p in mine.values() if (t := (p.get("status") or {}).get("startTime"))]
     return AttemptView(
         index=int(meta["labels"][LABEL_ATTEMPT]),
