@@ -32,11 +32,16 @@ class Budget(ApiModel):
         description="The same for the hours of its GPUs: 2 GPUs for 3 hours are 6.",
     )
     usd_per_gpu_hour: float | None = Field(
-        default=None, gt=0, alias="usdPerGPUHour", description="Price of a GPU for an hour."
+        default=None,
+        gt=0,
+        le=1_000_000,
+        alias="usdPerGPUHour",
+        description="Price of a GPU for an hour.",
     )
     usd_per_cpu_hour: float | None = Field(
         default=None,
         gt=0,
+        le=1_000_000,
         alias="usdPerCPUHour",
         description=(
             "Price of a CPU for an hour. A pod has the CPUs that compute.resources requests, or "

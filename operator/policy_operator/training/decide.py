@@ -13,10 +13,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from policy_api import reasons, skew
-from policy_api.contract.report import Outcome, finite
+from policy_api.contract.report import Outcome
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED, COND_SUSPENDED
 from policy_api.rules.conditions import get_condition
-from policy_api.rules.criteria import evaluate, summary
+from policy_api.rules.criteria import evaluate, kept_metrics, listed, summary
 from policy_api.rules.needs import BASE
 from policy_api.v1alpha1.training import ArtifactStatus, Attempt, OnUnmet, PolicyTrainingStatus
 from policy_api.v1alpha1.version import version_name
@@ -248,12 +248,13 @@ def _completed(state: TrainingState, view: AttemptView, end: End, observed: Obse
     state = state.update(
         version=artifact.version,
         artifact=ArtifactStatus(uri=artifact.uri, sha256=artifact.sha256),
-        exit_criteria=list(verdicts),
+        exit_criteria=listed(verdicts),
     )
     actions: tuple[Action, ...] = ()
     if recorded is None or not recorded.judged:
         parent = parent_version(spec.policy, view.base_version)
-        actions = (RecordVersion(report, verdicts, finite(report.metrics), parent),)
+        metrics = kept_metrics(spec.exit_criteria, report.metrics)
+        actions = (RecordVersion(report, verdicts, metrics, parent),)
     message = f"version {artifact.version}: {summary(verdicts)}"
     kept = not met and spec.on_unmet is OnUnmet.KEEP
     if kept:

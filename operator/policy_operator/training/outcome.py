@@ -93,6 +93,8 @@ def completed(ends: Sequence[PodEnd], at: datetime | None) -> End:
         message = "its first pod is gone, and its report with it; the next attempt reports again"
         return End(Outcome.PREEMPTED, message, at, report)
     message = "the trainer ended well but reported no artifact (its termination message)"
+    if report is not None and report.message:
+        message += f": {report.message}"
     return End(Outcome.TRAINER_FAILED, message, at, report)
 
 
