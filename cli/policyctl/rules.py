@@ -7,7 +7,8 @@ from typing import Any
 
 import celpy
 from celpy.adapter import json_to_cel
-from policy_api.base import ApiModel
+from policy_api.base import ApiModel, new_object_rule
+from policy_api.v1alpha1.names import Names
 
 OLD = "oldSelf"  # in rules about a change
 
@@ -23,6 +24,18 @@ def broken(part: ApiModel, field: str = "spec") -> list[tuple[str, str]]:
     for name, inner in _parts(part):
         found += broken(inner, f"{field}.{name}")
     return found
+
+
+def broken_names(names: Names, name: str, spec: ApiModel) -> list[tuple[str, str]]:
+    """Return (field, sentence) of every rule about names that a new object breaks."""
+    if len(name) > names.limit:
+        return [("metadata.name", f"Too long: may not be more than {names.limit} bytes")]
+    value = {"metadata": {"name": name}, "spec": spec.to_wire()}
+    return [
+        (rule["fieldPath"].removeprefix("."), rule["message"])
+        for rule in names.rules
+        if not _holds(new_object_rule(rule), value)
+    ]
 
 
 def _repeated(part: ApiModel, field: str) -> Iterator[tuple[str, str]]:

@@ -96,6 +96,56 @@ def test_faults_are_named_as_in_a_cluster(tmp_path, changes, sentence):
 
 
 @pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("v1.2", {}, "metadata.name: must have no dots: a PolicyTraining's Jobs"),
+        ("t" * 47, {}, "metadata.name: Too long: may not be more than 46 bytes"),
+        ("Prefs", {}, "metadata.name: a lowercase RFC 1123 subdomain must consist of"),
+        (
+            "c",
+            {
+                "recipe": "CQL",
+                "planPreference": None,
+                "cql": {},
+                "base": {"training": {"name": "c"}},
+            },
+            "spec.base.training.name: a PolicyTraining can't wait for itself: name another one",
+        ),
+        (
+            "c",
+            {
+                "recipe": "CQL",
+                "planPreference": None,
+                "cql": {},
+                "base": {"training": {"name": "a.b"}},
+            },
+            "spec.base.training: no PolicyTraining has such a name: it has no dots",
+        ),
+        (
+            "4nodes",
+            {
+                "recipe": "SFT",
+                "planPreference": None,
+                "sft": {},
+                "base": {"scratch": {}},
+                "compute": {"nodes": 4},
+            },
+            "metadata.name: must begin with a letter when compute.nodes is above 1",
+        ),
+    ],
+)
+def test_names_are_judged_as_in_a_cluster(tmp_path, name, changes, sentence):
+    with pytest.raises(UserError) as refused:
+        manifests.read([write(tmp_path, document(name, **changes))])
+    assert f"PolicyTraining {name}: {sentence}" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["4nodes", "t" * 46, "a-b-1"])
+def test_names_that_a_cluster_takes(tmp_path, name):
+    assert manifests.read([write(tmp_path, document(name))])[0].name == name
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("a: [", "t.yaml is no YAML"),
