@@ -147,7 +147,9 @@ class Metric(ApiModel):
 class ObjectMeta(BaseModel):
     """The part of `metav1.ObjectMeta` that decisions read."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
 
     name: str
     namespace: str = ""

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import yaml
 from policy_api.base import ApiModel
 from policy_api.rules.nearest import hint
+from policy_api.rules.needs import cycle, cycle_sentence, needs
 from policy_api.v1alpha1.names import TRAINING
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 from pydantic import ValidationError
@@ -66,11 +67,29 @@ def read(paths: Sequence[str]) -> list[Manifest]:
                 made.append(_manifest(folder, source, document))
             except UserError as error:
                 faults.append(str(error))
+    faults += _circles(made)
     if faults:
         raise UserError("\n".join(faults))
     if not made:
         raise UserError(f"no {KIND} in {', '.join(paths)}")
     return made
+
+
+def trainings(manifest: Manifest) -> set[str]:
+    """Return the names of the trainings that one waits for."""
+    named = (reference.training for reference in needs(manifest.spec).values())
+    return {training.name for training in named if training is not None}
+
+
+def _circles(made: Sequence[Manifest]) -> Iterator[str]:
+    """Yield a sentence for each circle of trainings that wait for each other."""
+    waits = {manifest.name: sorted(trainings(manifest)) for manifest in made}
+    told: set[str] = set()
+    for name in waits:
+        names = cycle(name, lambda other: waits.get(other, []))
+        if names and name not in told:
+            yield f"these {KIND}s can never start: {cycle_sentence(names)}"
+        told.update(names)
 
 
 def _documents(path: str) -> Iterator[tuple[Path, str, Any]]:

@@ -433,6 +433,25 @@ class ArtifactStatus(ApiModel):
     manifest: str = Field(default="policy.json", description="Name of the manifest in it.")
 
 
+class DependencyStatus(ApiModel):
+    """A version that the training needs."""
+
+    role: str = Field(
+        description="What for: `base`, a field of referenceModels, `judge`, or `version:<N>`."
+    )
+    training_uid: str | None = Field(
+        default=None,
+        alias="trainingUID",
+        description=(
+            "Uid of the PolicyTraining that makes it, as last seen: once that is deleted, only the "
+            "version that this very one made is taken."
+        ),
+    )
+    version: str | None = Field(
+        default=None, description="Name of the PolicyVersion that the first attempt took."
+    )
+
+
 class PolicyTrainingStatus(ApiModel):
     """What is known of the training; written by the operator alone."""
 
@@ -476,4 +495,9 @@ class PolicyTrainingStatus(ApiModel):
             "Image that trains, from the first attempt that ran to the last: an upgrade of the "
             "operator does not change it."
         ),
+    )
+    dependencies: list[DependencyStatus] = Field(
+        default_factory=list,
+        description="The versions of others that it needs.",
+        json_schema_extra=list_map("role"),
     )

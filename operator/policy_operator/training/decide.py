@@ -31,6 +31,7 @@ from policy_operator.training.attempts import (
     next_start,
 )
 from policy_operator.training.budget import Spending, price, spending
+from policy_operator.training.dependencies import noted, settled, taken_sentence
 from policy_operator.training.patience import judged, look_again, refused, say_what_is_stuck
 from policy_operator.training.status import TrainingState, finished, take_progress, take_report
 from policy_operator.training.types import (
@@ -90,6 +91,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     observed = judged(observed, training.status.attempts, now)
     if (held := _held(training, observed, now)) is not None:
         return held
+    observed = replace(observed, dependencies=settled(observed.dependencies, now))
     attempts = merge_attempts(training.status.attempts, observed.attempts, now)
     spent = spending(training, attempts, now)
     # Once the status has an attempt's end, whatever its Job still runs is stopped.
@@ -102,6 +104,9 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         finished_at=None,
         observed_generation=training.meta.generation,
         attempts=list(attempts[-KEPT_ATTEMPTS:]),
+        dependencies=noted(
+            training.status.dependencies, observed.dependencies, taken=bool(attempts)
+        ),
         started_at=training.status.started_at or (attempts[0].started_at if attempts else None),
         trainer_image=_image(training.status, attempts, observed),
     )
@@ -331,7 +336,7 @@ def _start(
     ready = _all_ready(observed)
     if ready is None:
         return _wait(state, observed, deadline)
-    status, index, after = state.training.status, 0, ""
+    status, index, after = state.training.status, 0, taken_sentence(ready)
     if attempts:
         last = attempts[-1]
         index, after = last.index + 1, f" after attempt {last.index} ({last.reason})"
@@ -372,12 +377,12 @@ def _wait(state: TrainingState, observed: Observed, deadline: datetime | None) -
     for role, needed in observed.dependencies.items():
         if isinstance(needed, Failed):
             reason = reasons.BASE_FAILED if role == BASE else reasons.REFERENCE_FAILED
-            return Decision(state.ended(False, reason, needed.message).status)
-    role, message = next(
-        (r, d.message) for r, d in observed.dependencies.items() if isinstance(d, Waiting)
-    )
+            return Decision(state.ended(False, needed.reason or reason, needed.message).status)
+    waits = {r: d for r, d in observed.dependencies.items() if isinstance(d, Waiting)}
+    role, first = next(iter(waits.items()))
     reason = reasons.WAITING_FOR_BASE if role == BASE else reasons.WAITING_FOR_REFERENCE
-    return Decision(state.running(reason, message).status, next_check_at=deadline)
+    due = _sooner(deadline, *(d.until for d in waits.values()))
+    return Decision(state.running(reason, first.message).status, next_check_at=due)
 
 
 def _after_the_end(training: Training, observed: Observed, now: datetime) -> Decision:

@@ -71,6 +71,11 @@ def decided_versions(jobs: Sequence[Obj]) -> dict[str, str]:
     return {}
 
 
+def _decided(training: Training, jobs: Sequence[Obj]) -> dict[str, str]:
+    told = {d.role: d.version for d in training.status.dependencies if d.version is not None}
+    return {**told, **decided_versions(jobs)}
+
+
 def version_record(cache: Cache, training: Training, number: int) -> VersionRecord | None:
     """Return what is recorded under the number that our trainer claimed."""
     name = version_name(training.spec.policy, number)
@@ -128,7 +133,7 @@ async def observe(ctx: Context, training: Training, now: datetime) -> tuple[Obse
             j["metadata"]["name"] for j in jobs if _index(j) in ended and job_runs(j)
         ),
         lingering=lingering(pods),
-        dependencies=dependencies.find(cache, training, decided_versions(jobs)),
+        dependencies=dependencies.find(cache, training, _decided(training, jobs)),
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
         trainer_image=image(jobs[-1]) if jobs else None,

@@ -128,6 +128,10 @@ class Ready:
     artifact: BaseArtifact
     version_name: str
     secret: str | None = None
+    maker: str | None = None
+    """Uid of the training that made it, if it was asked for by that training's name."""
+    note: str = ""
+    """What a person should know of it."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,10 @@ class Waiting:
     """It may still come: its training has not ended."""
 
     message: str
+    maker: str | None = None
+    """Uid of that training, if it exists."""
+    until: datetime | None = None
+    """When to look again, even if nothing happens."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +150,21 @@ class Failed:
     """It will never come."""
 
     message: str
+    reason: str | None = None
+    """Of the training that needs it; None: as its role says."""
 
 
-Dependency = Ready | Waiting | Failed
+@dataclass(frozen=True)
+class Later:
+    """It may still come; if it has not by then, something else holds."""
+
+    until: datetime
+    message: str
+    then: Ready | Failed
+    maker: str | None = None
+
+
+Dependency = Ready | Waiting | Failed | Later
 Dependencies = Mapping[str, Ready]  # by role
 
 
