@@ -15,6 +15,7 @@ from policy_api.rules.conditions import get_condition, set_condition
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, TrainingOrigin, VersionArtifact
 from policy_operator.registry.types import VersionRecord
+from policy_operator.training.build import resources
 from policy_operator.training.decide import decide
 from policy_operator.training.outcome import job_runs, view
 from policy_operator.training.pods import pod_active
@@ -190,6 +191,8 @@ class Cluster:
     jobs_made: list[int] = field(default_factory=list)
     deleted: bool = False
     events: list = field(default_factory=list)
+    pod_spec: dict | None = None
+    """What admission makes of pods; None: they have what the training asks for."""
 
     def observe(self) -> Observed:
         """Return what `observe` would."""
@@ -271,6 +274,10 @@ class Cluster:
             pod(i, "Running", of=f"job-{index}", startTime=rfc3339(self.now))
             for i in range(self.nodes)
         ]
+        for each in self.pods[index]:
+            each["spec"] = self.pod_spec or each["spec"] | {
+                "containers": [{"name": "trainer", "resources": resources(self.training)}]
+            }
 
     def end(self, index: int, *pods: dict, failed: bool) -> None:
         """End an attempt."""
@@ -279,6 +286,9 @@ class Cluster:
             each["metadata"]["ownerReferences"] = [{"uid": f"job-{index}", "controller": True}]
             if started and started[0]:
                 each["status"]["startTime"] = started[0]
+        if self.pods.get(index):
+            for each in pods:
+                each["spec"] = self.pods[index][0]["spec"]
         self.pods[index] = [*pods]
         kind = condition("Failed", "PodFailurePolicy", self.now) if failed else None
         self.jobs[index]["status"]["conditions"] = [

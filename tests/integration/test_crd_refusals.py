@@ -200,6 +200,20 @@ def test_a_good_training_gets_its_defaults(api: Api, namespace: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "compute",
+    [
+        {"gpusPerNode": 2, "resources": {"limits": {"nvidia.com/gpu": "2"}}},
+        {"gpusPerNode": 2, "resources": {"requests": {"nvidia.com/gpu": 2, "cpu": "1.5"}}},
+        {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}, "claims": [{"name": "nic"}]}},
+    ],
+)
+def test_gpus_may_be_asked_for_by_count_or_by_name(api: Api, namespace: str, compute: Obj) -> None:
+    budget = {"maxUSD": 5, "maxGPUHours": 3, "usdPerGPUHour": 1}
+    made = api.create(training(namespace, compute=compute, budget=budget), fieldValidation="Strict")
+    assert made["spec"]["compute"]["resources"] == compute["resources"]
+
+
+@pytest.mark.parametrize(
     "url", ["http://vllm:8000/v1", "http://vllm.ml.svc/v1", "http://127.0.0.1:8000/v1"]
 )
 def test_a_judge_in_the_cluster_needs_no_tls(api: Api, namespace: str, url: str) -> None:

@@ -23,6 +23,7 @@ from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
 from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import BLOCK_NAMES, BLOCK_RULES, RecipeBlocks
 from policy_api.v1alpha1.recipes.common import INCREMENTAL_RECIPES, TEXT_RECIPES, Recipe
+from policy_api.v1alpha1.resources import GPU_RULES, resources_schema
 from policy_api.v1alpha1.store import EXPORT_RULES, ArtifactStore
 
 
@@ -102,6 +103,8 @@ class DeepSpeed(ApiModel):
 class Compute(ApiModel):
     """Where and how wide the training runs."""
 
+    model_config = rules(*GPU_RULES)
+
     nodes: int = Field(
         default=1,
         ge=1,
@@ -119,8 +122,11 @@ class Compute(ApiModel):
     )
     resources: dict[str, Any] | None = Field(
         default=None,
-        description="Requests and limits of each pod's trainer container, as in a pod.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        description=(
+            "Requests and limits of each pod's trainer container, as in a pod. GPUs named here are "
+            "paid for, but used only by what gpusPerNode asks for."
+        ),
+        json_schema_extra=resources_schema(),
     )
     node_selector: dict[str, str] | None = Field(
         default=None, max_length=32, description="Labels that a node must have."
@@ -422,6 +428,12 @@ class Attempt(ApiModel):
         default=None,
         ge=0,
         description="Seconds that its pods ran; of a running one told once a minute.",
+    )
+    cpus: float | None = Field(
+        default=None, ge=0, description="CPUs that its pods held together, as they were made."
+    )
+    gpus: int | None = Field(
+        default=None, ge=0, description="GPUs that its pods held together, as they were made."
     )
 
 

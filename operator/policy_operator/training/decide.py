@@ -30,7 +30,7 @@ from policy_operator.training.attempts import (
     merge_attempts,
     next_start,
 )
-from policy_operator.training.budget import Spending, price, spending
+from policy_operator.training.budget import Spending, price, spending, with_resources
 from policy_operator.training.dependencies import noted, settled, taken_sentence
 from policy_operator.training.patience import judged, look_again, refused, say_what_is_stuck
 from policy_operator.training.status import TrainingState, finished, take_progress, take_report
@@ -93,6 +93,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         return held
     observed = replace(observed, dependencies=settled(observed.dependencies, now))
     attempts = merge_attempts(training.status.attempts, observed.attempts, now)
+    attempts = with_resources(training.status.attempts, attempts, observed.attempts)
     spent = spending(training, attempts, now)
     # Once the status has an attempt's end, whatever its Job still runs is stopped.
     stops = tuple(StopJob(job) for job in observed.left_running)
@@ -113,7 +114,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     decision = _decide(state, attempts, observed, spent)
     status = say_what_is_stuck(replace(state, status=decision.status), observed.lingering).status
     if attempts:
-        told = price(training.spec, spent.seconds, status.progress)
+        told = price(training.spec, spent, status.progress)
         status = status.model_copy(update={"cost": told})
     news = _event(training.status.state, status)
     told_ended = {a.index for a in status.attempts if a.ended_at is not None}

@@ -17,6 +17,7 @@ from policy_api.keys import (
     EXIT_PREEMPTED,
     LABEL_ATTEMPT,
 )
+from policy_api.rules.cost import Held, held_by_pod, times
 
 from policy_operator.machinery.cache import Obj
 from policy_operator.training.pods import (
@@ -152,6 +153,15 @@ def outlasted(job: Obj, ends: Sequence[PodEnd]) -> tuple[End | None, End | None]
     return None, None
 
 
+def held(job: Obj, pods: Iterable[Obj]) -> Held | None:
+    """Return what all pods of a Job hold; they are made of one template, so one tells for all."""
+    each = [held_by_pod(pod["spec"], CONTAINER) for pod in pods]
+    if not each:
+        return None
+    most = max(each, key=lambda one: (one.gpus, one.cpus))
+    return times(int(job["spec"].get("completions") or 1), most)
+
+
 def newest_pods(job: Obj, pods: Iterable[Obj]) -> dict[int, Obj]:
     """Return the newest pod of each index among those that belong to this very Job."""
     uid = job["metadata"]["uid"]
@@ -199,6 +209,7 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         created_at=datetime.fromisoformat(meta["creationTimestamp"]),
         base_version=(meta.get("annotations") or {}).get(ANNOTATION_BASE),
         running_since=parse_time(min(starts, default=None)),
+        held=held(job, mine.values()),
         running=begun.running,
         reason=begun.reason,
         message=begun.message,

@@ -9,6 +9,7 @@ from policy_api import skew
 from policy_api.base import Metric, ObjectMeta
 from policy_api.contract.report import TrainingReport
 from policy_api.contract.run import BaseArtifact
+from policy_api.rules.cost import Held
 from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
 
 from policy_operator.machinery.events import Event
@@ -103,6 +104,8 @@ class AttemptView:
     """Name of the PolicyVersion it starts from, as was decided when it was made."""
     running_since: datetime | None = None
     """When its first pod started, as far as its pods still tell."""
+    held: Held | None = None
+    """What its pods hold together, as far as one of them is there to tell."""
     running: bool = False
     """All of its pods run."""
     reason: str = ""
