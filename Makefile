@@ -24,8 +24,8 @@ setup: ## Make the development environment.
 	@hack/setup.sh >/dev/null
 
 .PHONY: tools
-tools: ## Build the Kubernetes binaries into the cache.
-	@$(CLUSTER_PY) binaries
+tools: ## Build the programs that the tests need into the cache.
+	@$(CLUSTER_PY) binaries --tests
 
 .PHONY: trainer-env
 trainer-env: ## Make the CPU trainer environment (torch, TRL, DeepSpeed).

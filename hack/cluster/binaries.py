@@ -90,10 +90,9 @@ S3_SERVER = "versitygw"
 PROMETHEUS: tuple[str, ...] = ("prometheus", "promtool")
 # What the tests need that do not start a whole cluster.
 TESTS: tuple[str, ...] = (*CONTROL_PLANE, *PROMETHEUS, S3_SERVER)
-# What a node needs, in its pods too.
-NODE: tuple[str, ...] = (
-    *("kube-scheduler", "kubelet", "kube-proxy", "pause", "coredns", "contour", "prometheus"),
-)
+# What a node needs to become ready and to answer names, and what its addons need besides.
+NODE: tuple[str, ...] = ("kube-scheduler", "kubelet", "kube-proxy", "pause", "coredns")
+ADDONS: tuple[str, ...] = ("prometheus", "contour")
 
 
 def key() -> str:

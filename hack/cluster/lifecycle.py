@@ -67,16 +67,19 @@ def up(*, with_images: bool) -> None:
 def _up_bare(*, with_images: bool) -> None:
     node.check()
     names = images.product([]) if with_images else []
-    with ThreadPoolExecutor(max_workers=5) as pool:
+    with ThreadPoolExecutor(max_workers=6) as pool:
         store = pool.submit(_prepare_machine)
         product = pool.submit(_provide_after, store, names)
         ready_made = pool.submit(_provide_components, store, _NEED_NO_GO)
         binaries.ensure((*binaries.CONTROL_PLANE, *binaries.NODE))
+        # The node starts while Go still builds what only its addons need.
+        programs = pool.submit(binaries.ensure, binaries.ADDONS)
         built_here = pool.submit(_provide_components, store, _BUILT_HERE)
         plane = node.start_control_plane()
         store.result()
         node.make_volumes(list(addons.STATIC_VOLUMES))
         node.start_node(plane)
+        programs.result()
         built_here.result()
         ready_made.result()
         addons.install(str(VOLUMES), own_dns=True, default_storage=True)

@@ -99,6 +99,19 @@ def test_coredns_has_the_plugins_that_its_configuration_names():
     assert set(used) == set(re.findall(r"coredns/plugin/(\w+)", text))
 
 
+def test_what_both_modules_need_has_one_version():
+    def versions(module: Path) -> dict[str, str]:
+        lines = re.findall(r"^\t(\S+) (v\S+) // indirect$", module.read_text(), re.MULTILINE)
+        return {name: version for name, version in lines if "k8s.io/" not in name}
+
+    own = versions(binaries.SOURCES / binaries.CONTOUR / "go.mod")
+    others = versions(binaries.SOURCES / "go.mod")
+    assert len(own.keys() & others.keys()) > 50
+    assert {name: own[name] for name in own.keys() & others} == {
+        name: others[name] for name in own.keys() & others
+    }
+
+
 def test_kube_knows_the_names_that_call_it():
     (kube,) = (program for program in binaries.PROGRAMS if program.aliases)
     text = (binaries.SOURCES / "kube" / "main.go").read_text()
