@@ -78,6 +78,11 @@ bench-training: setup trainer-env ## Measure recipes beside the libraries' plain
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python -W ignore benchmarks/offline.py
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/prepare.py
 
+.PHONY: bench-seeds
+bench-seeds: setup trainer-env ## Train every example with twenty seeds: hours (SEEDS, THREADS).
+	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/seeds.py \
+		--seeds $(or $(SEEDS),1-20) --threads $(or $(THREADS),1)
+
 .PHONY: clean
 clean: ## Remove the local cluster and everything that the demo installed; keep the cache.
 	@$(CLUSTER_PY) down
