@@ -14,8 +14,8 @@ class AdaptiveKL(ApiModel):
         ge=0,
         le=100,
         description=(
-            "Initial and least coefficient of the KL penalty, beside scores of deviation 1: the pull "
-            "while the divergence is below the target."
+            "Initial and least coefficient of the KL penalty, beside scores of deviation 1: the "
+            "pull while the divergence is below the target."
         ),
     )
     target: float = Field(
