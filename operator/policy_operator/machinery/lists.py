@@ -153,6 +153,8 @@ class Watch:
         self._kube = kube
         self._tell = tell
         self._version = 0
+        self.begun = asyncio.Event()
+        """The kind was listed, or the API server has said that it can't be."""
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -160,6 +162,7 @@ class Watch:
         while True:
             try:
                 version = await self._lists.read(self.kind)
+                self.begun.set()
                 if version is None:
                     await asyncio.sleep(_ABSENT_DELAY)
                     continue
