@@ -1,7 +1,7 @@
 """List and watch: how the cache comes to be and stays true.
 
-kopf watches the two kinds that users write; every other kind is watched here, at a tenth of the
-processor time (docs/adr/0019-children-are-watched-without-kopf.md). All kinds are listed here.
+kopf watches the two kinds that users write; every other kind is watched here
+(docs/adr/0019-children-are-watched-without-kopf.md). All kinds are listed here.
 
 A kind that we may not read, or that the cluster does not have, holds up no other.
 """
