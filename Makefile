@@ -24,8 +24,8 @@ setup: ## Make the development environment.
 	@hack/setup.sh >/dev/null
 
 .PHONY: tools
-tools: ## Build the Kubernetes binaries into the cache.
-	@$(CLUSTER_PY) binaries
+tools: ## Build the programs that the tests need into the cache.
+	@$(CLUSTER_PY) binaries --tests
 
 .PHONY: trainer-env
 trainer-env: ## Make the CPU trainer environment (torch, TRL, DeepSpeed).
@@ -77,6 +77,11 @@ bench-training: setup trainer-env ## Measure recipes beside the libraries' plain
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/recipes.py
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python -W ignore benchmarks/offline.py
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/prepare.py
+
+.PHONY: bench-seeds
+bench-seeds: setup trainer-env ## Train every example with twenty seeds: hours (SEEDS, THREADS).
+	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/seeds.py \
+		--seeds $(or $(SEEDS),1-20) --threads $(or $(THREADS),1)
 
 .PHONY: clean
 clean: ## Remove the local cluster and everything that the demo installed; keep the cache.

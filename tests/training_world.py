@@ -18,6 +18,7 @@ from policy_operator.registry.types import VersionRecord
 from policy_operator.settings import Settings
 from policy_operator.training import build
 from policy_operator.training.attempts import is_open
+from policy_operator.training.build import resources
 from policy_operator.training.decide import decide
 from policy_operator.training.outcome import job_runs, view
 from policy_operator.training.pods import pod_active
@@ -211,6 +212,8 @@ class Cluster:
     jobs_made: list[int] = field(default_factory=list)
     deleted: bool = False
     events: list = field(default_factory=list)
+    pod_spec: dict | None = None
+    """What admission makes of pods; None: they have what the training asks for."""
 
     def observe(self) -> Observed:
         """Return what `observe` would."""
@@ -312,6 +315,10 @@ class Cluster:
             pod(i, "Running", of=f"job-{index}", startTime=rfc3339(self.now))
             for i in range(self.nodes)
         ]
+        for each in self.pods[index]:
+            each["spec"] = self.pod_spec or each["spec"] | {
+                "containers": [{"name": "trainer", "resources": resources(self.training)}]
+            }
 
     def end(self, index: int, *pods: dict, failed: bool) -> None:
         """End an attempt."""
@@ -320,6 +327,9 @@ class Cluster:
             each["metadata"]["ownerReferences"] = [{"uid": f"job-{index}", "controller": True}]
             if started and started[0]:
                 each["status"]["startTime"] = started[0]
+        if self.pods.get(index):
+            for each in pods:
+                each["spec"] = self.pods[index][0]["spec"]
         self.pods[index] = [*pods]
         kind = condition("Failed", "PodFailurePolicy", self.now) if failed else None
         self.jobs[index]["status"]["conditions"] = [

@@ -53,6 +53,33 @@ def rule(expression: str, message: str, **extra: str) -> dict[str, str]:
     return {"rule": expression, "message": message, **extra}
 
 
+_OLD_OBJECT = "oldSelf.hasValue() || "
+
+
+def on_creation(expression: str, message: str, field: str) -> dict[str, Any]:
+    """Build a rule over a whole object that is judged when it is created, and never again.
+
+    What was stored before the rule was made can still be changed: its name never can.
+
+    Args:
+        expression: CEL over `self`, which has `metadata.name`.
+        message: The sentence that the user reads.
+        field: The field that the sentence is about, e.g. `.metadata.name`.
+    """
+    return {
+        "rule": f"{_OLD_OBJECT}({expression})",
+        "message": message,
+        "fieldPath": field,
+        "optionalOldSelf": True,
+    }
+
+
+def new_object_rule(entry: dict[str, Any]) -> str:
+    """Return the CEL that a rule made by `on_creation` asks of a new object."""
+    expression: str = entry["rule"]
+    return expression.removeprefix(_OLD_OBJECT)
+
+
 def rules(*items: dict[str, str]) -> ConfigDict:
     """Return a model config that carries CEL rules for the model's own schema."""
     extra: dict[str, Any] = {"x-kubernetes-validations": list(items)}
@@ -120,7 +147,9 @@ class Metric(ApiModel):
 class ObjectMeta(BaseModel):
     """The part of `metav1.ObjectMeta` that decisions read."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
 
     name: str
     namespace: str = ""

@@ -21,6 +21,7 @@ from typing_extensions import override
 from policy_api.base import ApiModel
 from policy_api.keys import API_VERSION, GROUP
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
+from policy_api.v1alpha1.names import DEPLOYMENT, TRAINING, VERSION, Names
 from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus
 
@@ -59,7 +60,7 @@ class Kind:
     spec: type[ApiModel]
     status: type[ApiModel]
     columns: tuple[Column, ...]
-    name_limit: int  # characters; children are named after the object
+    names: Names
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
@@ -85,7 +86,7 @@ KINDS = (
             Column("Tag", ".spec.tag", priority=1),
             AGE,
         ),
-        name_limit=46,
+        names=TRAINING,
     ),
     Kind(
         kind="PolicyDeployment",
@@ -105,7 +106,7 @@ KINDS = (
             Column("URL", ".status.url", priority=1),
             AGE,
         ),
-        name_limit=40,
+        names=DEPLOYMENT,
     ),
     Kind(
         kind="PolicyVersion",
@@ -127,7 +128,7 @@ KINDS = (
             Column("Artifact", ".spec.artifact.uri", priority=1),
             AGE,
         ),
-        name_limit=63,
+        names=VERSION,
     ),
 )
 
@@ -207,11 +208,13 @@ def crd(kind: Kind) -> Schema:
             "kind": {"type": "string"},
             "metadata": {
                 "type": "object",
-                "properties": {"name": {"type": "string", "maxLength": kind.name_limit}},
+                "properties": {"name": {"type": "string", "maxLength": kind.names.limit}},
             },
             **parts,
         },
     }
+    if kind.names.rules:
+        root["x-kubernetes-validations"] = list(kind.names.rules)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -33,7 +33,7 @@ from policy_api.v1alpha1.training import OnUnmet
 
 from policyctl import artifacts
 from policyctl.errors import UserError
-from policyctl.manifests import Manifest
+from policyctl.manifests import Manifest, trainings
 from policyctl.progress import Progress
 
 EXIT_UNMET = 3  # trained, and its exit criteria say no
@@ -134,29 +134,21 @@ def validate_data(manifests: Sequence[Manifest], place: Place, say: Say) -> int:
 
 
 def ordered(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Return trainings so that each comes after those that it names.
+    """Return trainings so that each comes after those that it names; none waits for itself.
 
     Raises:
-        UserError: two have one name, or they wait for each other.
+        UserError: two have one name.
     """
     left = {manifest.name: manifest for manifest in manifests}
     if len(left) < len(manifests):
         raise UserError("two PolicyTrainings have the same name")
     done: list[Manifest] = []
     while left:
-        free = [manifest for manifest in left.values() if not left.keys() & _trainings(manifest)]
-        if not free:
-            raise UserError(f"these trainings wait for each other: {', '.join(left)}")
+        free = [manifest for manifest in left.values() if not left.keys() & trainings(manifest)]
         done += free
         for manifest in free:
             del left[manifest.name]
     return done
-
-
-def _trainings(manifest: Manifest) -> set[str]:
-    """Return the names of the trainings that this one waits for."""
-    named = (reference.training for reference in needs(manifest.spec).values())
-    return {training.name for training in named if training is not None}
 
 
 def config(

@@ -11,6 +11,8 @@ from typing import Any, get_args
 import yaml
 from policy_api.base import ApiModel
 from policy_api.rules.nearest import hint
+from policy_api.rules.needs import cycle, cycle_sentence, needs
+from policy_api.v1alpha1.names import TRAINING
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -20,6 +22,12 @@ from policyctl.errors import UserError
 
 KUSTOMIZATION = "kustomization.yaml"
 KIND = "PolicyTraining"
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+DNS_NAME = rf"{_LABEL}(\.{_LABEL})*"  # what the API server takes as the name of any object
+_NO_NAME = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
+    "'.', and must start and end with an alphanumeric character"
+)
 
 
 class Loader(yaml.SafeLoader):
@@ -59,11 +67,29 @@ def read(paths: Sequence[str]) -> list[Manifest]:
                 made.append(_manifest(folder, source, document))
             except UserError as error:
                 faults.append(str(error))
+    faults += _circles(made)
     if faults:
         raise UserError("\n".join(faults))
     if not made:
         raise UserError(f"no {KIND} in {', '.join(paths)}")
     return made
+
+
+def trainings(manifest: Manifest) -> set[str]:
+    """Return the names of the trainings that one waits for."""
+    named = (reference.training for reference in needs(manifest.spec).values())
+    return {training.name for training in named if training is not None}
+
+
+def _circles(made: Sequence[Manifest]) -> Iterator[str]:
+    """Yield a sentence for each circle of trainings that wait for each other."""
+    waits = {manifest.name: sorted(trainings(manifest)) for manifest in made}
+    told: set[str] = set()
+    for name in waits:
+        names = cycle(name, lambda other: waits.get(other, []))
+        if names and name not in told:
+            yield f"these {KIND}s can never start: {cycle_sentence(names)}"
+        told.update(names)
 
 
 def _documents(path: str) -> Iterator[tuple[Path, str, Any]]:
@@ -117,7 +143,9 @@ def _manifest(folder: Path, source: str, document: dict[str, Any]) -> Manifest:
     except ValidationError as error:
         faults = [f"{where}: {_sentence(fault)}" for fault in error.errors()]
         raise UserError("\n".join(faults)) from error
-    if broken := rules.broken(spec):
+    if not re.fullmatch(DNS_NAME, name):
+        raise UserError(f"{where}: metadata.name: {_NO_NAME}")
+    if broken := [*rules.broken_names(TRAINING, name, spec), *rules.broken(spec)]:
         raise UserError("\n".join(f"{where}: {field}: {said}" for field, said in broken))
     return Manifest(folder, meta.get("namespace", "default"), name, spec)
 

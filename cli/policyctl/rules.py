@@ -7,7 +7,11 @@ from typing import Any
 
 import celpy
 from celpy.adapter import json_to_cel
-from policy_api.base import ApiModel
+from policy_api.base import ApiModel, new_object_rule
+from policy_api.rules.quantity import is_quantity
+from policy_api.v1alpha1.names import Names
+from policy_api.v1alpha1.resources import RESOURCE_PARTS
+from policy_api.v1alpha1.training import Compute
 
 OLD = "oldSelf"  # in rules about a change
 
@@ -20,9 +24,23 @@ def broken(part: ApiModel, field: str = "spec") -> list[tuple[str, str]]:
         if OLD not in rule["rule"] and not _holds(rule["rule"], part.to_wire())
     ]
     found += list(_repeated(part, field))
+    if isinstance(part, Compute):
+        found += list(_no_quantities(part, field))
     for name, inner in _parts(part):
         found += broken(inner, f"{field}.{name}")
     return found
+
+
+def broken_names(names: Names, name: str, spec: ApiModel) -> list[tuple[str, str]]:
+    """Return (field, sentence) of every rule about names that a new object breaks."""
+    if len(name) > names.limit:
+        return [("metadata.name", f"Too long: may not be more than {names.limit} bytes")]
+    value = {"metadata": {"name": name}, "spec": spec.to_wire()}
+    return [
+        (rule["fieldPath"].removeprefix("."), rule["message"])
+        for rule in names.rules
+        if not _holds(new_object_rule(rule), value)
+    ]
 
 
 def _repeated(part: ApiModel, field: str) -> Iterator[tuple[str, str]]:
@@ -40,6 +58,16 @@ def _repeated(part: ApiModel, field: str) -> Iterator[tuple[str, str]]:
             if same in names[:number]:
                 shown = json.dumps(same, separators=(",", ":"))
                 yield f"{field}.{info.alias}[{number}]", f"Duplicate value: {shown}"
+
+
+def _no_quantities(compute: Compute, field: str) -> Iterator[tuple[str, str]]:
+    """Yield what is written in place of a quantity."""
+    for part in RESOURCE_PARTS:
+        for name, value in ((compute.resources or {}).get(part) or {}).items():
+            if not is_quantity(value):
+                shown = json.dumps(value)
+                said = f"{shown} is no quantity such as 500m, 2, 4Gi or, in quotes, '1.5'"
+                yield f"{field}.resources.{part}.{name}", said
 
 
 def _rules(model: type[ApiModel]) -> list[dict[str, str]]:

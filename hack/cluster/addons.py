@@ -148,29 +148,16 @@ def _apply(*paths: Path) -> None:
 
 def _contour_files(names: tuple[str, ...]) -> list[Path]:
     """Files of Contour's module, kept in the cache so that a later start needs no Go."""
-    kept = binaries.BIN / f"contour-{binaries.key('contour')}" / "manifests"
+    kept = binaries.folder() / "manifests"
     paths = [kept / Path(name).name for name in names]
     if not all(path.exists() for path in paths):
-        module = _module_folder()
+        module = binaries.module_folder(_CONTOUR_MODULE, binaries.CONTOUR)
         kept.mkdir(parents=True, exist_ok=True)
         for name, path in zip(names, paths, strict=True):
             temporary = path.with_suffix(".new")
             shutil.copyfile(module / name, temporary)
             temporary.replace(path)
     return paths
-
-
-def _module_folder() -> Path:
-    result = subprocess.run(
-        ["go", "mod", "download", "-json", _CONTOUR_MODULE],
-        cwd=binaries.source("contour"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise ClusterError(f"Contour's module cannot be fetched: {result.stderr.strip()}")
-    return Path(json.loads(result.stdout)["Dir"])
 
 
 def _share_webhook_token() -> None:

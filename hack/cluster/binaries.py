@@ -1,21 +1,24 @@
-"""The programs that are built from Go modules, and the folder in the cache that keeps them.
+"""The programs that are built from the Go modules in `go/`, and the folder that keeps them.
 
-A tool set is a folder under `go/` with a committed `go.mod` and `go.sum`. Its binaries are kept
-under `bin/<set>-<hash of go.mod, go.sum and the build flags>`; `bin/<hash of all sets>` holds one
-link to each, and is the folder that callers are given. A binary appears there by a rename, so
-nobody ever runs half a file; a lock per set lets several callers ask at once.
+All but Contour come from one module, so that what they share is compiled once; Contour's has the
+same versions of all that both need but Kubernetes' own. Programs that are asked for together come
+from one `go build` for each module. They are kept under `bin/programs-<hash of all that they are
+made from>`, with one link for each name that calls one. A program appears there by a rename, so
+nobody ever runs half a file; a lock lets several callers ask at once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
+import shutil
 import subprocess
-import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from console import ClusterError, say
@@ -24,6 +27,7 @@ from settings import CACHE, HERE, KUBERNETES_VERSION
 
 BIN = CACHE / "bin"
 BUILD_LOGS = CACHE / "logs"
+SOURCES = HERE / "go"
 
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 _VERSION_FLAGS = " ".join(
@@ -34,84 +38,85 @@ _VERSION_FLAGS = " ".join(
         "gitMinor": _MINOR,
     }.items()
 )
+# What `go list` and `go build` need to see the same packages: of Prometheus' service discoveries
+# only that of Kubernetes.
+_TAGS = ("-tags", "remove_all_sd,enable_kubernetes_sd")
+# The linker drops debug information (-s -w), so the compiler need not make it.
+_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", f"-s -w {_VERSION_FLAGS}")
 
 
 @dataclass(frozen=True)
-class Tool:
-    """One binary: its name, the tool set (folder under `go/`) and the package it is built from."""
+class Program:
+    """One executable: the package that it is built from, and the names that call it.
 
-    name: str
-    set: str
+    `module` is the folder below `go/` of the module whose versions it takes.
+    """
+
     package: str
-    ldflags: str = "-s -w"
-    tags: str = ""
+    aliases: tuple[str, ...] = ()
+    module: str = "."
 
     @property
-    def flags(self) -> list[str]:
-        """What `go list` and `go build` need to see the same packages."""
-        return ["-tags", self.tags] if self.tags else []
+    def file(self) -> str:
+        """The executable's file name, as `go build` chooses it."""
+        return Path(self.package).name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called; an executable of several programs goes by this name."""
+        return self.aliases or (self.file,)
 
 
-def _kubernetes(name: str) -> Tool:
-    return Tool(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", f"-s -w {_VERSION_FLAGS}")
-
-
-# In the order in which they are wanted: the integration tests need the first four.
-TOOLS: tuple[Tool, ...] = (
-    Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
-    _kubernetes("kube-apiserver"),
-    _kubernetes("kube-controller-manager"),
-    _kubernetes("kubectl"),
-    _kubernetes("kubelet"),
-    _kubernetes("kube-scheduler"),
-    _kubernetes("kube-proxy"),
-    Tool("contour", "contour", "github.com/projectcontour/contour/cmd/contour"),
-    Tool("coredns", "coredns", "github.com/coredns/coredns"),
-    Tool(
-        "prometheus",
-        "prometheus",
-        "github.com/prometheus/prometheus/cmd/prometheus",
-        tags="remove_all_sd,enable_kubernetes_sd",
+CONTOUR = "contour"
+PROGRAMS: tuple[Program, ...] = (
+    Program("./etcd"),
+    Program(
+        "./kube",
+        ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
     ),
-    Tool("pause", "pause", "."),
-    Tool("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+    # Called often, and needed without the others where the cluster is somebody else's.
+    Program("k8s.io/kubernetes/cmd/kubectl"),
+    Program("./pause"),
+    Program("./coredns"),
+    Program("github.com/prometheus/prometheus/cmd/prometheus"),
+    Program("github.com/prometheus/prometheus/cmd/promtool"),
+    Program("github.com/versity/versitygw/cmd/versitygw"),
+    # Last: it finds what it shares with the others compiled.
+    Program("github.com/projectcontour/contour/cmd/contour", module=CONTOUR),
 )
-NAMES: tuple[str, ...] = tuple(tool.name for tool in TOOLS)
-CONTROL_PLANE: tuple[str, ...] = NAMES[:4]
+NAMES: tuple[str, ...] = tuple(name for program in PROGRAMS for name in program.names)
+CONTROL_PLANE: tuple[str, ...] = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 S3_SERVER = "versitygw"
-NODE: tuple[str, ...] = tuple(name for name in NAMES if name != S3_SERVER)  # what a node needs
+PROMETHEUS: tuple[str, ...] = ("prometheus", "promtool")
+# What the tests need that do not start a whole cluster.
+TESTS: tuple[str, ...] = (*CONTROL_PLANE, *PROMETHEUS, S3_SERVER)
+# What a node needs to become ready and to answer names, and what its addons need besides.
+NODE: tuple[str, ...] = ("kube-scheduler", "kubelet", "kube-proxy", "pause", "coredns")
+ADDONS: tuple[str, ...] = ("prometheus", "contour")
 
 
-def source(tool_set: str) -> Path:
-    """The folder with the tool set's go.mod."""
-    return HERE / "go" / tool_set
-
-
-def key(tool_set: str) -> str:
-    """The hash that names a set's folder: go.mod, go.sum, the flags and the processor."""
+def key() -> str:
+    """The hash that names the folder: the modules' files, the flags and the processor."""
     digest = hashlib.sha256(platform.machine().encode())
-    for path in sorted(source(tool_set).iterdir()):
+    for path in sorted(path for path in SOURCES.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(SOURCES)} ".encode())
         digest.update(path.read_bytes())
-    for tool in TOOLS:
-        if tool.set == tool_set:
-            digest.update(f"{tool.name} {tool.package} {tool.ldflags} {tool.tags}\n".encode())
+    digest.update(f"{_TAGS} {_FLAGS} {PROGRAMS}".encode())
     return digest.hexdigest()[:12]
 
 
 def folder() -> Path:
-    """The folder that holds a link to every binary, whether it is built yet or not."""
-    sets = sorted({tool.set for tool in TOOLS})
-    digest = hashlib.sha256(" ".join(key(name) for name in sets).encode())
-    return BIN / digest.hexdigest()[:12]
+    """The folder of every program, whether it is built yet or not."""
+    return BIN / f"programs-{key()}"
 
 
 def path(name: str) -> Path:
-    """Where the binary of this name is, once `ensure` has made it."""
+    """Where the program of this name is, once `ensure` has made it."""
     return folder() / name
 
 
 def ensure(names: Iterable[str] = NAMES) -> Path:
-    """Build what is missing, in the order of TOOLS, and return the folder.
+    """Build what is missing, all of it at once, and return the folder.
 
     Raises ClusterError for an unknown name, a missing Go, or a build that fails.
     """
@@ -120,84 +125,103 @@ def ensure(names: Iterable[str] = NAMES) -> Path:
     if unknown:
         known = ", ".join(NAMES)
         raise ClusterError(f"No such binary: {', '.join(sorted(unknown))}. Known: {known}.")
-    tools = [tool for tool in TOOLS if tool.name in wanted]
-    missing = [tool for tool in tools if not path(tool.name).exists()]
-    for number, tool in enumerate(missing, start=1):
-        _ensure_one(tool, f"{number} of {len(missing)}")
-    return folder()
+    home = folder()
+    programs = [program for program in PROGRAMS if wanted.intersection(program.names)]
+    if _missing(programs, home):
+        home.mkdir(parents=True, exist_ok=True)
+        with exclusive(home / ".lock", "binaries", "waiting for another build"):
+            for module, missing in groupby(_missing(programs, home), lambda p: p.module):
+                _build(SOURCES / module, list(missing), home)
+    return home
 
 
-def _ensure_one(tool: Tool, position: str) -> None:
-    home = BIN / f"{tool.set}-{key(tool.set)}"
-    home.mkdir(parents=True, exist_ok=True)
-    binary = home / tool.name
-    waiting = f"{tool.name}: waiting for another build of the same set"
-    with exclusive(home / ".lock", "binaries", waiting):
-        if not binary.exists():
-            _build(tool, binary, position)
-    link = path(tool.name)
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{tool.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.symlink_to(binary)
-    temporary.replace(link)
+def module_folder(module: str, of: str = ".") -> Path:
+    """The folder of a module's files, in the version that the module `of` is built with.
+
+    Raises ClusterError when it cannot be fetched.
+    """
+    result = _go(SOURCES / of, "mod", "download", "-json", module)
+    if result.returncode != 0:
+        raise ClusterError(f"The Go module {module} cannot be fetched: {result.stderr.strip()}")
+    return Path(json.loads(result.stdout)["Dir"])
 
 
-def _build(tool: Tool, binary: Path, position: str) -> None:
+def _missing(programs: Sequence[Program], home: Path) -> list[Program]:
+    return [
+        program for program in programs if not all((home / name).exists() for name in program.names)
+    ]
+
+
+def _build(module: Path, programs: list[Program], home: Path) -> None:
     BUILD_LOGS.mkdir(parents=True, exist_ok=True)
-    log = BUILD_LOGS / f"go-build-{tool.name}.log"
-    temporary = binary.with_name(f".{tool.name}.building")
-    environment = {**os.environ, "CGO_ENABLED": "0"}
+    titles = ", ".join(program.file for program in programs)
+    log = BUILD_LOGS / f"go-build-{programs[0].file}.log"
+    staging = home / ".building"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
     begin = time.monotonic()
-    try:
-        total = _count_packages(tool, environment, log)
-        say(
-            "binaries", f"{tool.name} ({position}): compiling {total} packages, cached ones skipped"
-        )
-        command = ["nice", "go", "build", "-v", "-trimpath", *tool.flags, "-ldflags", tool.ldflags]
-        command += ["-o", str(temporary), tool.package]
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=source(tool.set),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stderr=output,
-                stdout=output,
-            )
-            while True:
-                try:
-                    code = process.wait(timeout=15)
-                    break
-                except subprocess.TimeoutExpired:
-                    done = len(log.read_text().splitlines())
-                    elapsed = time.monotonic() - begin
-                    say(
-                        "binaries",
-                        f"{tool.name} ({position}): {done} of at most {total} packages "
-                        f"compiled, {elapsed:.0f} s",
-                    )
-    except FileNotFoundError as error:
-        raise ClusterError("Go is needed to build the local cluster: install go 1.26.") from error
-    if code != 0:
-        raise ClusterError(f"Building {tool.name} failed (go build exited {code}).", log)
-    temporary.replace(binary)
-    say("binaries", f"{tool.name} ({position}): built in {time.monotonic() - begin:.0f} s")
-
-
-def _count_packages(tool: Tool, environment: dict[str, str], log: Path) -> int:
-    """Count what the binary is made of; this downloads the modules, the network's share."""
-    say("binaries", f"{tool.name}: fetching its Go modules")
+    packages = [program.package for program in programs]
+    total = _count_packages(module, packages, titles, log)
+    say("binaries", f"{titles}: compiling {total} packages, cached ones skipped")
+    command = ["nice", "go", "build", "-v", *_TAGS, *_FLAGS, "-o", f"{staging}/", *packages]
     with log.open("w") as output:
-        listing = subprocess.run(
-            ["go", "list", "-deps", *tool.flags, tool.package],
-            cwd=source(tool.set),
-            env=environment,
+        process = subprocess.Popen(
+            command,
+            cwd=module,
+            env=_environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
             stderr=output,
+            stdout=output,
+        )
+        while True:
+            try:
+                code = process.wait(timeout=15)
+                break
+            except subprocess.TimeoutExpired:
+                done = len(log.read_text().splitlines())
+                elapsed = time.monotonic() - begin
+                say("binaries", f"{done} of at most {total} packages compiled, {elapsed:.0f} s")
+    if code != 0:
+        raise ClusterError(f"Building {titles} failed (go build exited {code}).", log)
+    for program in programs:
+        _take_over(program, staging, home)
+    shutil.rmtree(staging)
+    say("binaries", f"{titles}: built in {time.monotonic() - begin:.0f} s")
+
+
+def _take_over(program: Program, staging: Path, home: Path) -> None:
+    """Put the executable in its place, and a link beside it for each other name."""
+    (staging / program.file).replace(home / program.file)
+    for name in program.aliases:
+        link = staging / name
+        link.symlink_to(program.file)
+        link.replace(home / name)
+
+
+def _count_packages(module: Path, packages: list[str], titles: str, log: Path) -> int:
+    """Count what the programs are made of; this downloads the modules, the network's share."""
+    say("binaries", f"{titles}: fetching Go modules")
+    listing = _go(module, "list", "-deps", *_TAGS, *packages)
+    if listing.returncode != 0:
+        log.write_text(listing.stderr)
+        raise ClusterError(f"Fetching the Go modules of {titles} failed.", log)
+    return len(listing.stdout.splitlines())
+
+
+def _go(module: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["go", *words],
+            cwd=module,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
             text=True,
             check=False,
         )
-    if listing.returncode != 0:
-        raise ClusterError(f"Fetching the Go modules of {tool.name} failed.", log)
-    return len(listing.stdout.splitlines())
+    except FileNotFoundError as error:
+        raise ClusterError("Go is needed to build the local cluster: install go 1.26.") from error
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0"}

@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("binaries", help="build the Go programs and print their folder")
     verb.add_argument("names", nargs="*", metavar="NAME", help=", ".join(binaries.NAMES))
+    verb.add_argument("--tests", action="store_true", help="those that tests need; without: all")
     verb.set_defaults(run=_binaries)
 
     verb = verbs.add_parser("controlplane", help="etcd, kube-apiserver and controller-manager only")
@@ -74,7 +75,8 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def _binaries(options: argparse.Namespace) -> None:
-    print(binaries.ensure(options.names or binaries.NAMES))
+    group = binaries.TESTS if options.tests else binaries.NAMES
+    print(binaries.ensure(options.names or group))
 
 
 def _controlplane(options: argparse.Namespace) -> None:

@@ -28,10 +28,10 @@ from settings import CACHE, EXAMPLES_NAMESPACE, KUBECONFIG, LOGS, RUN, VOLUMES
 
 _KIND_FILE = CACHE / "cluster-kind"
 _LOCK = CACHE / "cluster.lock"
-# First those without a Go program of ours: they are made while Go still builds.
+# Those without a Go program of ours are made while Go still builds.
 _NEED_NO_GO = ("envoy", "alertmanager")
+_BUILT_HERE = ("pause", "coredns", "contour", "prometheus")
 _GATEWAY_AND_MONITORING = (*_NEED_NO_GO, "contour", "prometheus")
-_NODE_COMPONENTS = (*_NEED_NO_GO, "pause", "coredns", "contour", "prometheus")
 
 
 def choose() -> str:
@@ -67,17 +67,21 @@ def up(*, with_images: bool) -> None:
 def _up_bare(*, with_images: bool) -> None:
     node.check()
     names = images.product([]) if with_images else []
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with ThreadPoolExecutor(max_workers=6) as pool:
         store = pool.submit(_prepare_machine)
         product = pool.submit(_provide_after, store, names)
-        binaries.ensure(binaries.CONTROL_PLANE)
+        ready_made = pool.submit(_provide_components, store, _NEED_NO_GO)
+        binaries.ensure((*binaries.CONTROL_PLANE, *binaries.NODE))
+        # The node starts while Go still builds what only its addons need.
+        programs = pool.submit(binaries.ensure, binaries.ADDONS)
+        built_here = pool.submit(_provide_components, store, _BUILT_HERE)
         plane = node.start_control_plane()
-        components = pool.submit(_provide_components, store)
-        binaries.ensure(binaries.NODE)
         store.result()
         node.make_volumes(list(addons.STATIC_VOLUMES))
         node.start_node(plane)
-        components.result()
+        programs.result()
+        built_here.result()
+        ready_made.result()
         addons.install(str(VOLUMES), own_dns=True, default_storage=True)
         addons.wait(own_dns=True)
         delivery.restart_users(product.result())
@@ -95,8 +99,8 @@ def _provide_after(store: Future[delivery.NodeStore], names: list[images.Image])
     return delivery.provide(store.result(), names) if names else []
 
 
-def _provide_components(store: Future[delivery.NodeStore]) -> list[str]:
-    return delivery.provide(store.result(), images.components(_NODE_COMPONENTS))
+def _provide_components(store: Future[delivery.NodeStore], names: tuple[str, ...]) -> list[str]:
+    return delivery.provide(store.result(), images.components(names))
 
 
 def _up_kind(*, with_images: bool) -> None:

@@ -86,6 +86,7 @@ class Operator:
         ctx.kube.may_write = election.may_write
         self._intake = intake
         self._lists = Lists(ctx.kube, ctx.cache, intake, health, scopes(settings))
+        self._watches = watches(settings, ctx.kube, self._lists, intake, election.nudge)
         self._token = ""
         self._told = ""  # by an Event, of the token
         self._certificate = Chore("certificate", self._ensure_certificate)
@@ -126,7 +127,7 @@ class Operator:
             "prometheus": self._monitor(),
             "stop": self._wait_for_stop(kopf_ready),
         }
-        for watch in watches(settings, ctx.kube, self._lists, self._intake, self._election.nudge):
+        for watch in self._watches:
             parts[f"watch of {watch.kind}"] = watch.run()
         tasks = {asyncio.create_task(part, name=name) for name, part in parts.items()}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -170,8 +171,9 @@ class Operator:
     async def _lead(self) -> None:
         """Reconcile everything once we lead, then what changes."""
         await self._election.leading.wait()
-        # What changed while the last leader still wrote is known only by a fresh list.
-        await self._lists.read_all()
+        if self._settings.leader_elect:
+            # What changed while the last leader still wrote is known only by a fresh list.
+            await self._lists.read_all()
         await self._add_all()
         queue = self._ctx.queue
         self._reconciling = asyncio.create_task(
@@ -203,21 +205,23 @@ class Operator:
 
     async def _resync_forever(self) -> None:
         """List everything at intervals, and what kopf watches soon after it had to start over."""
+        await self._lists.read_all(*BY_KOPF)
+        for watch in self._watches:
+            await watch.begun.wait()
+        self._health.synced = True
+        self._synced.set()
         relisted = self._intake.relisted
-        kinds: tuple[str, ...] = ()
         while True:
-            await self._lists.read_all(*kinds)
-            self._synced.set()
-            if self._election.leading.is_set() and not kinds:
-                await self._add_all()
             try:
                 await asyncio.wait_for(relisted.wait(), self._settings.resync_seconds)
             except TimeoutError:
-                kinds = ()
-                continue
-            await asyncio.sleep(_RELISTED)  # both watches start over together
-            relisted.clear()
-            kinds = BY_KOPF
+                await self._lists.read_all()
+                if self._election.leading.is_set():
+                    await self._add_all()
+            else:
+                await asyncio.sleep(_RELISTED)  # both watches start over together
+                relisted.clear()
+                await self._lists.read_all(*BY_KOPF)
 
     async def _ensure_certificate(self) -> None:
         await self._ctx.authority.ensure(self._ctx.kube, utcnow())

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -11,9 +12,16 @@ from policy_api.contract.progress import parse_progress
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from policy_operator.access.auth import WEBHOOK_SECRET, Trainers, same_token
+from policy_operator.access.auth import (
+    WEBHOOK_SECRET,
+    Limited,
+    PodIdentity,
+    Trainers,
+    same_token,
+)
 from policy_operator.context import Context
 from policy_operator.machinery import logs, metrics
+from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.health import Health
 from policy_operator.machinery.kube import ApiError
 from policy_operator.machinery.progress import ReportedProgress, read
@@ -83,21 +91,19 @@ class PublicServer:
         app.router.add_post("/v1/alerts", self.alert)
         return app
 
-    async def progress(  # noqa: PLR0911 - one return an answer
-        self, request: web.Request
-    ) -> web.Response:
-        """Take a KEP-2779 progress report from a trainer pod."""
-        namespace, name = request.match_info["namespace"], request.match_info["name"]
-        key = Key("PolicyTraining", namespace, name)
-        if not self._leading():
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "this replica is not the leader")
+    async def _trainer(self, request: web.Request) -> PodIdentity | web.Response:
+        """Return the pod that calls; whoever is none is answered instead."""
         token = _bearer(request)
         if token is None:
             return problem(
                 HTTPStatus.UNAUTHORIZED, "send the pod's token as `Authorization: Bearer`"
             )
         try:
-            pod = await self._trainers.identify(token)
+            pod = await self._trainers.identify(token, request.remote or "")
+        except Limited as limited:
+            response = problem(HTTPStatus.TOO_MANY_REQUESTS, str(limited))
+            response.headers["Retry-After"] = str(math.ceil(limited.seconds))
+            return response
         except (ApiError, OSError, TimeoutError) as error:
             log.warning("a trainer's token could not be reviewed: %s", error)
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the token could not be reviewed now")
@@ -106,32 +112,45 @@ class PublicServer:
                 HTTPStatus.UNAUTHORIZED,
                 f"not a pod's token for audience {self._ctx.settings.audience}",
             )
-        if not self._trainers.trains(pod, namespace, name):
+        return pod
+
+    async def progress(  # noqa: PLR0911 - one return an answer
+        self, request: web.Request
+    ) -> web.Response:
+        """Take a KEP-2779 progress report from a trainer pod."""
+        namespace, name = request.match_info["namespace"], request.match_info["name"]
+        key = Key("PolicyTraining", namespace, name)
+        if not self._leading():
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "this replica is not the leader")
+        pod = await self._trainer(request)
+        if isinstance(pod, web.Response):
+            return pod
+        body = await _body(request, MAX_PROGRESS_BYTES)
+        if isinstance(body, web.Response):
+            return body
+        training = self._ctx.cache.get(key.kind, namespace, name)
+        if training is None and pod.namespace == namespace:
+            return problem(HTTPStatus.NOT_FOUND, f"no PolicyTraining {namespace}/{name}")
+        if training is None or not self._trainers.trains(pod, training):
             return problem(
                 HTTPStatus.FORBIDDEN,
                 f"pod {pod.namespace}/{pod.name} is not of PolicyTraining {namespace}/{name}",
             )
-        body = await _body(request, MAX_PROGRESS_BYTES)
-        if isinstance(body, web.Response):
-            return body
         try:
             report = parse_progress(body)
         except ValueError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
-        return self._take(key, read(report, utcnow()))
+        self._take(key, training, read(report, utcnow()))
+        return web.json_response({})
 
-    def _take(self, key: Key, progress: ReportedProgress) -> web.Response:
+    def _take(self, key: Key, training: Obj, progress: ReportedProgress) -> None:
         ctx = self._ctx
-        training = ctx.cache.get(key.kind, key.namespace, key.name)
-        if training is None:
-            return problem(HTTPStatus.NOT_FOUND, f"no PolicyTraining {key.namespace}/{key.name}")
         ctx.progress.put(key.namespace, key.name, training["metadata"]["uid"], progress)
         written = ((training.get("status") or {}).get("progress") or {}).get("updatedAt")
         if written is None:
             ctx.queue.add(key)
         else:
             ctx.queue.add_at(key, datetime.fromisoformat(written) + PROGRESS_EVERY)
-        return web.json_response({})
 
     async def alert(self, request: web.Request) -> web.Response:
         """Take a notification of Alertmanager; 2xx only once it is acted on."""

@@ -87,12 +87,95 @@ def test_the_examples_are_valid(folder):
             "spec.exitCriteria[0]: set at least one of min, max, lowerBound, upperBound",
         ),
         ({"base": {"scratch": {}}}, "spec: this recipe starts from nothing: leave base unset"),
+        (
+            {"compute": {"resources": {"requests": {"cpu": 1.5}}}},
+            (
+                "spec.compute.resources.requests.cpu: 1.5 is no quantity such as 500m, 2, 4Gi or, "
+                "in quotes, '1.5'"
+            ),
+        ),
+        (
+            {"compute": {"gpusPerNode": 1, "resources": {"limits": {"nvidia.com/gpu": 2}}}},
+            (
+                "spec.compute: gpusPerNode and nvidia.com/gpu of resources differ: set one of "
+                "them, or both the same"
+            ),
+        ),
+        (
+            {"compute": {"gpusPerNode": 1, "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}},
+            (
+                "spec.compute: gpusPerNode asks for nvidia.com/gpu, and resources for other GPUs: "
+                "leave one of them unset"
+            ),
+        ),
     ],
 )
 def test_faults_are_named_as_in_a_cluster(tmp_path, changes, sentence):
     with pytest.raises(UserError) as refused:
         manifests.read([write(tmp_path, document(**changes))])
     assert f"{tmp_path}/t.yaml: PolicyTraining prefs: {sentence}" in str(refused.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        {"gpusPerNode": 2, "resources": {"limits": {"nvidia.com/gpu": "2"}}},
+        {"resources": {"limits": {"amd.com/gpu": 1, "cpu": "1.5"}, "requests": {"memory": "4Gi"}}},
+    ],
+)
+def test_resources_that_a_cluster_takes(tmp_path, compute):
+    budget = {"maxUSD": 5, "usdPerGPUHour": 1}
+    assert manifests.read([write(tmp_path, document(compute=compute, budget=budget))])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("v1.2", {}, "metadata.name: must have no dots: a PolicyTraining's Jobs"),
+        ("t" * 47, {}, "metadata.name: Too long: may not be more than 46 bytes"),
+        ("Prefs", {}, "metadata.name: a lowercase RFC 1123 subdomain must consist of"),
+        (
+            "c",
+            {
+                "recipe": "CQL",
+                "planPreference": None,
+                "cql": {},
+                "base": {"training": {"name": "c"}},
+            },
+            "spec.base.training.name: a PolicyTraining can't wait for itself: name another one",
+        ),
+        (
+            "c",
+            {
+                "recipe": "CQL",
+                "planPreference": None,
+                "cql": {},
+                "base": {"training": {"name": "a.b"}},
+            },
+            "spec.base.training: no PolicyTraining has such a name: it has no dots",
+        ),
+        (
+            "4nodes",
+            {
+                "recipe": "SFT",
+                "planPreference": None,
+                "sft": {},
+                "base": {"scratch": {}},
+                "compute": {"nodes": 4},
+            },
+            "metadata.name: must begin with a letter when compute.nodes is above 1",
+        ),
+    ],
+)
+def test_names_are_judged_as_in_a_cluster(tmp_path, name, changes, sentence):
+    with pytest.raises(UserError) as refused:
+        manifests.read([write(tmp_path, document(name, **changes))])
+    assert f"PolicyTraining {name}: {sentence}" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["4nodes", "t" * 46, "a-b-1"])
+def test_names_that_a_cluster_takes(tmp_path, name):
+    assert manifests.read([write(tmp_path, document(name))])[0].name == name
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The declarative files of the local cluster: they can be filled, and say what they must."""
 
 import re
+import shutil
 from pathlib import Path
 
 import binaries
@@ -76,14 +77,58 @@ def test_alerts_arrive_alone_and_at_once():
     assert route["group_wait"] == "0s"
 
 
-def test_every_tool_set_has_its_locked_module():
-    for tool in binaries.TOOLS:
-        assert (binaries.source(tool.set) / "go.mod").exists(), tool.set
-
-
 def test_the_kubernetes_modules_agree_on_one_release():
-    text = (binaries.source("kubernetes") / "go.mod").read_text()
+    text = (binaries.SOURCES / "go.mod").read_text()
     major, _, rest = settings.KUBERNETES_VERSION.partition(".")
     assert major == "1"
     assert f"k8s.io/kubernetes v1.{rest}" in text
-    assert set(re.findall(r"=> k8s\.io/\S+ v0\.(\S+)", text)) == {rest}
+    replaced = re.findall(r"(k8s\.io/\S+) => (k8s\.io/\S+) v0\.(\d+\.\d+)\n", text)
+    assert replaced
+    for module, by, release in replaced:
+        assert (module, release) == (by, rest)
+
+
+def test_coredns_has_the_plugins_that_its_configuration_names():
+    config = next(
+        document
+        for document in documents(settings.MANIFESTS / "coredns.yaml")
+        if document["kind"] == "ConfigMap"
+    )
+    used = re.findall(r"^    (\w+)", config["data"]["Corefile"], re.MULTILINE)
+    text = (binaries.SOURCES / "coredns" / "main.go").read_text()
+    assert set(used) == set(re.findall(r"coredns/plugin/(\w+)", text))
+
+
+def test_what_both_modules_need_has_one_version():
+    def versions(module: Path) -> dict[str, str]:
+        lines = re.findall(r"^\t(\S+) (v\S+) // indirect$", module.read_text(), re.MULTILINE)
+        return {name: version for name, version in lines if "k8s.io/" not in name}
+
+    own = versions(binaries.SOURCES / binaries.CONTOUR / "go.mod")
+    others = versions(binaries.SOURCES / "go.mod")
+    assert len(own.keys() & others.keys()) > 50
+    assert {name: own[name] for name in own.keys() & others} == {
+        name: others[name] for name in own.keys() & others
+    }
+
+
+def test_kube_knows_the_names_that_call_it():
+    (kube,) = (program for program in binaries.PROGRAMS if program.aliases)
+    text = (binaries.SOURCES / "kube" / "main.go").read_text()
+    assert set(re.findall(r'case "(\S+)":', text)) == set(kube.names)
+
+
+def test_a_program_of_ours_has_its_source():
+    for program in binaries.PROGRAMS:
+        if program.package.startswith("./"):
+            assert (binaries.SOURCES / program.package / "main.go").exists(), program.package
+
+
+def test_a_changed_source_changes_the_key(tmp_path, monkeypatch):
+    before = binaries.key()
+    shutil.copytree(binaries.SOURCES, tmp_path / "go")
+    monkeypatch.setattr(binaries, "SOURCES", tmp_path / "go")
+    assert binaries.key() == before
+    main = tmp_path / "go" / "coredns" / "main.go"
+    main.write_text(main.read_text() + "// changed\n")
+    assert binaries.key() != before

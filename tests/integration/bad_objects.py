@@ -231,6 +231,25 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
         "with GPUs, budget.maxUSD needs their price: set budget.usdPerGPUHour",
     ),
     (
+        {
+            "budget": {"maxUSD": 5, "usdPerCPUHour": 1},
+            "compute": {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}},
+        },
+        "with GPUs, budget.maxUSD needs their price: set budget.usdPerGPUHour",
+    ),
+    (
+        {"compute": {"gpusPerNode": 1, "resources": {"limits": {"nvidia.com/gpu": 2}}}},
+        "spec.compute: Invalid value: gpusPerNode and nvidia.com/gpu of resources differ",
+    ),
+    (
+        {"compute": {"gpusPerNode": 1, "resources": {"requests": {"amd.com/gpu": 1}}}},
+        "spec.compute: Invalid value: gpusPerNode asks for nvidia.com/gpu, and resources for other",
+    ),
+    (
+        {"compute": {"resources": {"requests": {"cpu": "many"}}}},
+        "spec.compute.resources.requests.cpu: Invalid value",
+    ),
+    (
         {"budget": {"maxUSD": 0, "usdPerCPUHour": 1}},
         "spec.budget.maxUSD in body should be greater than 0",
     ),

@@ -37,6 +37,8 @@ _DROPPED = {
     "finishedAt",
     "runningSince",
     "runSeconds",
+    "cpus",  # as far as a pod was still there to tell
+    "gpus",
     "cpuSeconds",
     "spentSeconds",
     "usd",

@@ -1,6 +1,5 @@
 """What every control plane of the tests and the benchmarks has: CRDs and a Gateway."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +15,8 @@ GATEWAY_CRDS = ("httproutes", "gateways", "gatewayclasses")
 
 def gateway_crds() -> Iterator[Path]:
     """The Gateway API's CRDs, of the version that the local cluster's gateway is built from."""
-    listing = subprocess.run(
-        ["go", "list", "-m", "-f", "{{.Dir}}", GATEWAY_API],
-        cwd=binaries.source("contour"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    folder = Path(listing.stdout.strip()) / "config" / "crd" / "experimental"
+    module = binaries.module_folder(GATEWAY_API, binaries.CONTOUR)
+    folder = module / "config" / "crd" / "experimental"
     for plural in GATEWAY_CRDS:
         yield folder / f"gateway.networking.k8s.io_{plural}.yaml"
 

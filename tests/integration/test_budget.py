@@ -57,9 +57,18 @@ def test_it_stops_a_training_which_goes_on_when_it_is_raised(
 def test_what_the_kubelet_ended_goes_on_if_the_budget_was_raised_meanwhile(
     api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
 ) -> None:
+    # The spec says nothing of CPUs: the namespace gives each container two, which are paid for.
+    twice = {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": {"name": "defaults"},
+        "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "2"}}]},
+    }
+    api.call("POST", f"/api/v1/namespaces/{namespace}/limitranges", twice)
     api.create(training(namespace, budget={**PRICE, "maxUSD": 1000}))
     (pod,) = kubelet.run("forge-0")
-    status("Training")
+    (attempt,) = status("Training")["attempts"]
+    assert (attempt["cpus"], attempt["gpus"]) == (2, 0)
     api.patch_status(
         "Pod",
         namespace,
@@ -71,5 +80,7 @@ def test_what_the_kubelet_ended_goes_on_if_the_budget_was_raised_meanwhile(
         },
     )
     kubelet.run("forge-1")
-    (first, second) = status("Training")["attempts"]
+    running = status("Training")
+    (first, second) = running["attempts"]
     assert (first["reason"], second["index"]) == ("BudgetExceeded", 1)
+    assert running["cost"]["usd"] == running["cost"]["cpuSeconds"] == 2 * first["runSeconds"]

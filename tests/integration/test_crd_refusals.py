@@ -13,8 +13,9 @@ from integration.bad_objects import (
     grpo,
     judged,
 )
-from integration.client import Api, Refused
+from integration.client import Api, Refused, until
 from integration.objects import deployment, training, version
+from policy_api.crdgen import KINDS, crd
 
 Obj = dict[str, Any]
 
@@ -51,13 +52,86 @@ def test_bad_version_is_refused(api: Api, spec: Obj, sentence: str) -> None:
     [
         (training("default", "t" * 47), "metadata.name: Too long: may not be more than 46 bytes"),
         (deployment("default", "d" * 41), "metadata.name: Too long: may not be more than 40 bytes"),
+        (
+            training("default", "v1.2"),
+            "metadata.name: Invalid value: must have no dots: a PolicyTraining's Jobs and their",
+        ),
+        (
+            training("default", "4nodes", compute={"nodes": 4}),
+            "metadata.name: Invalid value: must begin with a letter when compute.nodes is above 1",
+        ),
+        (
+            deployment("default", "my.forge"),
+            "metadata.name: Invalid value: must begin with a letter and have no dots",
+        ),
+        (deployment("default", "2nd"), "must begin with a letter and have no dots"),
+        (
+            training("default", "forge", base={"training": {"name": "forge"}}),
+            "spec.base.training.name: Invalid value: a PolicyTraining can't wait for itself",
+        ),
+        (
+            training("default", "forge", **judged(training={"name": "forge"})),
+            "spec.judge.training.name: Invalid value: a PolicyTraining can't wait for itself",
+        ),
+        (
+            training(
+                "default", "a", **grpo(), referenceModels={"reward": {"training": {"name": "a"}}}
+            ),
+            "spec.referenceModels.reward.training.name: Invalid value: a PolicyTraining can't wait",
+        ),
+        (
+            training("default", base={"training": {"name": "a.b"}}),
+            "no PolicyTraining has such a name: it has no dots and at most 46 characters",
+        ),
         (training("default", seeed=1), 'unknown field "spec.seeed"'),
         (training("default", sft={"epoch": 1}), 'unknown field "spec.sft.epoch"'),
         (deployment("default", mode="Primary"), 'unknown field "spec.mode"'),
     ],
 )
-def test_long_names_and_unknown_fields_are_refused(api: Api, obj: Obj, sentence: str) -> None:
+def test_bad_names_and_unknown_fields_are_refused(api: Api, obj: Obj, sentence: str) -> None:
     assert sentence in refused(api, obj)
+
+
+def test_an_object_from_before_the_rules_about_names_can_still_be_changed(
+    api: Api, namespace: str
+) -> None:
+    """A copy of the kind, first as it was before those rules."""
+    definition = crd(KINDS[0])
+    group, plural = "before.example.com", "policytrainings"
+    definition["metadata"] = {"name": f"{plural}.{group}"}
+    definition["spec"]["group"] = group
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    rules = schema.pop("x-kubernetes-validations")
+    api.create(definition)
+    path = f"/apis/{group}/v1alpha1/namespaces/{namespace}/{plural}"
+    old = {**training(namespace, "v1.2"), "apiVersion": f"{group}/v1alpha1"}
+
+    def create(obj: Obj, **options: Any) -> str:
+        """Return the refusal, or nothing."""
+        try:
+            api.call("POST", path, obj, **options)
+        except Refused as caught:
+            return caught.message
+        return ""
+
+    until("the kind is served", lambda: not create(old))
+    patch = {"spec": {"versions": [{**definition["spec"]["versions"][0]}]}}
+    patch["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] = rules
+    api.patch("CustomResourceDefinition", None, definition["metadata"]["name"], patch)
+
+    other = {**old, "metadata": {"name": "v1.3"}}
+    until(
+        "the rules are in force",
+        lambda: "must have no dots" in create(other, params={"dryRun": "All"}),
+    )
+    headers = {"Content-Type": "application/merge-patch+json"}
+    for where, change in (
+        ("", {"metadata": {"labels": {"a": "b"}}, "spec": {"suspend": True}}),
+        ("/status", {"status": {"state": "Failed"}}),
+    ):
+        changed = api.call("PATCH", f"{path}/v1.2{where}", change, headers=headers)
+        assert changed["metadata"]["name"] == "v1.2"
+    api.delete("CustomResourceDefinition", None, definition["metadata"]["name"])
 
 
 @pytest.mark.parametrize(
@@ -123,6 +197,20 @@ def test_a_good_training_gets_its_defaults(api: Api, namespace: str) -> None:
     assert spec["base"]["scratch"]["layers"] == 2
     assert "adapter" not in spec
     assert "activeDeadlineSeconds" not in spec
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        {"gpusPerNode": 2, "resources": {"limits": {"nvidia.com/gpu": "2"}}},
+        {"gpusPerNode": 2, "resources": {"requests": {"nvidia.com/gpu": 2, "cpu": "1.5"}}},
+        {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}, "claims": [{"name": "nic"}]}},
+    ],
+)
+def test_gpus_may_be_asked_for_by_count_or_by_name(api: Api, namespace: str, compute: Obj) -> None:
+    budget = {"maxUSD": 5, "maxGPUHours": 3, "usdPerGPUHour": 1}
+    made = api.create(training(namespace, compute=compute, budget=budget), fieldValidation="Strict")
+    assert made["spec"]["compute"]["resources"] == compute["resources"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Progress by KEP-2779, with tokens that the real API server issues and reviews."""
 
+import json
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -134,10 +135,12 @@ def test_a_pod_reports_for_its_own_training_only(
     mine, other = running("mine"), running("other")
     answer = mine.post(report(99), mine.token(), other.url)
     assert answer.status_code == 403, answer.text
+    labels = mine.pod["metadata"]["labels"]
+    labels = {k: v for k, v in labels.items() if k.startswith(("policyops.dev", "app."))}
     stranger = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "stranger", "namespace": mine.namespace},
+        "metadata": {"name": "stranger", "namespace": mine.namespace, "labels": labels},
         "spec": {"containers": [{"name": "c", "image": "i"}]},
     }
     pod = mine.api.create(stranger)["metadata"]
@@ -161,13 +164,27 @@ def test_a_bad_body_is_told(running: Callable[..., Running]) -> None:
     assert unknown.status_code in (403, 404)
 
 
-def test_numbers_that_json_does_not_have_are_left_out(running: Callable[..., Running]) -> None:
+def test_no_number_of_a_trainer_keeps_its_status_from_being_written(
+    running: Callable[..., Running], kubelet: Kubelet, status: Callable[..., Obj]
+) -> None:
     run = running()
-    body = report(10, loss=float("nan"), reward=0.5, huge=float("inf"))
+    body = report(10, loss=float("nan"), reward=0.5, huge=float("inf"), current_step=1e300)
+    told = body["trainerStatus"]
+    told["estimatedRemainingSeconds"] = 10**400
+    told["metrics"] += [{"name": "reward", "value": "0.7"}, {"name": "n" * 64, "value": "1"}]
     assert run.post(body, run.token()).status_code == 200
-    until("progress", lambda: progress(run.api, run.namespace))
-    metrics = run.api.get("PolicyTraining", run.namespace, "forge")["status"]["metrics"]
-    assert [m["name"] for m in metrics] == ["reward"]
+    seen = until("progress", lambda: progress(run.api, run.namespace))
+    assert (seen["step"], seen["remainingSeconds"]) == (2**53 - 1, 2**31 - 1)
+    assert [(m["name"], m["value"]) for m in status()["metrics"]] == [("reward", 0.7)]
+
+    end = json.loads(completed(1))
+    end["metrics"] = [{"name": f"m{i}", "value": i, "step": 10**300} for i in range(64)]
+    end["metrics"] += [{"name": "eval_loss", "value": 9}, {"name": "eval_loss", "value": 1.5}]
+    kubelet.end("forge-0", 0, json.dumps({**end, "step": 10**400}))
+    assert len(status("Succeeded")["metrics"]) == 64
+    made = run.api.get("PolicyVersion", run.namespace, "forge-v1")["spec"]["metrics"]
+    assert len(made) == 64
+    assert {"name": "eval_loss", "value": 1.5} in made
 
 
 def test_the_certificate_is_for_our_names_alone(

@@ -456,10 +456,11 @@ def test_a_namespace_that_is_deleted_is_left_alone(
 def test_a_template_that_the_api_server_refuses_is_a_bad_config(
     api: Api, namespace: str, status: Callable[..., Obj]
 ) -> None:
-    api.create(training(namespace, compute={"resources": {"requests": {"cpu": "many"}}}))
+    resources = {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
+    api.create(training(namespace, compute={"resources": resources}))
     message = condition({"status": status("ConfigInvalid")}, "Succeeded")["message"]
     assert "the API server refuses Job" in message
-    assert "quantities must match" in message
+    assert "must be less than or equal to cpu limit" in message
 
 
 def test_a_job_of_somebody_else_is_left_alone(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from integration.client import Api, condition, jobs, run_config
+from integration.client import Api, condition, jobs, run_config, until
 from integration.kubelet import Kubelet
 from integration.objects import DIGEST, completed, training
 
@@ -33,6 +33,54 @@ def test_a_training_waits_for_its_base(
     kubelet.end("forge-grpo-0", 0, completed(2))
     assert status("Succeeded", "forge-grpo")["version"] == 2
     assert api.get("PolicyVersion", namespace, "forge-v2")["spec"]["parentVersion"] == 1
+
+
+def test_a_base_that_its_ttl_deleted_is_answered_for_by_its_version_but_not_when_made_anew(
+    api: Api, namespace: str, kubelet: Kubelet, status: Callable[..., Obj]
+) -> None:
+    base = {"training": {"name": "forge-sft"}}
+    api.create(training(namespace, "forge-grpo", base=base))
+    sft = api.create(training(namespace, "forge-sft", ttlSecondsAfterFinished=0))
+    status("WaitingForBase", "forge-grpo")
+    kubelet.run("forge-sft-0")
+    kubelet.end("forge-sft-0", 0, completed(1))
+    until("it is deleted", lambda: api.find("PolicyTraining", namespace, "forge-sft") is None)
+    kubelet.run("forge-grpo-0")
+    (told,) = status("Training", "forge-grpo")["dependencies"]
+    uid = sft["metadata"]["uid"]
+    assert told == {"role": "base", "trainingUID": uid, "version": "forge-v1"}
+
+    api.create(training(namespace, "forge-next", base=base))
+    message = condition({"status": status("WaitingForBase", "forge-next")}, "Running")["message"]
+    assert message.startswith("PolicyTraining forge-sft does not exist; unless it does by ")
+    assert message.endswith(" UTC, PolicyVersion forge-v1 of an earlier one is taken")
+    api.create(training(namespace, "forge-sft"))
+
+    def anew() -> bool:
+        found = condition({"status": status("WaitingForBase", "forge-next")}, "Running")["message"]
+        assert found.startswith("waits for PolicyTraining forge-sft, which is "), found
+        return True
+
+    until("it waits for the new one", anew)
+
+
+def test_trainings_that_wait_for_each_other_say_so(
+    api: Api, namespace: str, status: Callable[..., Obj]
+) -> None:
+    for name, needed in (("a", "b"), ("b", "c"), ("c", "a")):
+        api.create(training(namespace, name, base={"training": {"name": needed}}))
+
+    def told(name: str) -> bool:
+        found = condition({"status": status("WaitingForBase", name)}, "Running")["message"]
+        return bool("none of them can start" in found)
+
+    for name, others in (("a", "b, b for c, c for a"), ("b", "c, c for a, a for b")):
+        until("the circle is named", lambda name=name: told(name))
+        message = condition({"status": status("WaitingForBase", name)}, "Running")["message"]
+        assert message.startswith(f"{name} waits for {others}: none of them can start")
+    api.delete("PolicyTraining", namespace, "c")
+    until("b waits for c", lambda: not told("b"))
+    until("a waits for b", lambda: not told("a"))
 
 
 def test_a_base_that_failed_fails_what_waits_for_it(

@@ -99,7 +99,13 @@ class Rig:
         return response.status, (await response.json())
 
 
-def put_pod(cache: Cache, training: str = "sft", uid: str = "pod-uid", version: int = 1) -> None:
+def owned_by(kind: str, name: str, uid: str, api_version: str) -> dict:
+    owner = {"kind": kind, "name": name, "uid": uid, "apiVersion": api_version}
+    return {"ownerReferences": [{**owner, "controller": True}]}
+
+
+def put_pod(cache: Cache, uid: str = "pod-uid", version: int = 1, job: str = "job-uid") -> None:
+    """A pod whose labels say nothing; `job` is the uid of the Job that owns it."""
     cache.put(
         "Pod",
         {
@@ -108,7 +114,24 @@ def put_pod(cache: Cache, training: str = "sft", uid: str = "pod-uid", version: 
                 "name": "sft-0-0-abc",
                 "uid": uid,
                 "resourceVersion": str(version),
-                "labels": {"policyops.dev/training": training},
+                "labels": {"policyops.dev/training": "sft"},
+                **(owned_by("Job", "sft-0", job, "batch/v1") if job else {}),
+            }
+        },
+    )
+
+
+def put_job(cache: Cache, version: int = 1, training: str = "t-uid") -> None:
+    """The attempt's Job; `training` is the uid of the training that owns it."""
+    cache.put(
+        "Job",
+        {
+            "metadata": {
+                "namespace": "ml",
+                "name": "sft-0",
+                "uid": "job-uid",
+                "resourceVersion": str(version),
+                **owned_by("PolicyTraining", "sft", training, "policyops.dev/v1alpha1"),
             }
         },
     )
@@ -155,6 +178,7 @@ async def rig() -> AsyncIterator[Rig]:
             alerts=alerts.handle,
         )
         put_pod(cache)
+        put_job(cache)
         put_training(cache)
         async with TestClient(TestServer(server.app())) as client:
             yield Rig(client, cache, ctx, queue, reviews, alerts, leading)
@@ -203,12 +227,22 @@ async def test_nobody_reports_without_a_pods_token(rig, headers, status, sentenc
     assert rig.ctx.progress.get("ml", "sft", "t-uid") is None
 
 
-@pytest.mark.parametrize("difference", [{"training": "other"}, {"uid": "an older pod"}])
+@pytest.mark.parametrize(
+    "difference",
+    [{"uid": "an older pod"}, {"job": ""}, {"job": "another Job"}],
+    ids=["another pod", "labels alone", "another Job"],
+)
 async def test_a_pod_reports_for_its_own_training_only(rig, difference):
     put_pod(rig.cache, version=2, **difference)
     got, body = await rig.post(STATUS, json=REPORT, headers=GOOD)
     assert got == 403
     assert body["error"] == "pod ml/sft-0-0-abc is not of PolicyTraining ml/sft"
+
+
+async def test_a_pod_of_a_training_that_had_the_same_name_reports_nothing(rig):
+    put_job(rig.cache, version=2, training="an older training")
+    assert (await rig.post(STATUS, json=REPORT, headers=GOOD))[0] == 403
+    assert rig.ctx.progress.get("ml", "sft", "t-uid") is None
 
 
 async def test_a_pod_reports_in_its_own_namespace_only(rig):
@@ -259,6 +293,15 @@ async def test_a_standby_takes_nothing(rig):
 async def test_an_api_server_that_is_away_is_not_the_trainers_fault(rig):
     rig.reviews.broken = True
     assert (await rig.post(STATUS, json=REPORT, headers=GOOD))[0] == 503
+
+
+async def test_too_many_bad_tokens_are_told_to_wait(rig):
+    for number in range(50):
+        bad = {"Authorization": f"Bearer bad-{number}"}
+        assert (await rig.post(STATUS, json=REPORT, headers=bad))[0] == 401
+    answer = await rig.client.post(STATUS, headers={"Authorization": "Bearer one more"})
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+    assert "too many tokens are no good" in (await answer.json())["error"]
 
 
 async def test_alerts_need_the_token_and_reach_the_deployments(rig):

@@ -67,3 +67,12 @@ def test_the_table_sets_estimates_against_what_it_cost_and_adds_up():
 def test_one_version_alone_has_no_total():
     (row,) = costs.table((told("text", 1),)).rows
     assert row[0] == "text version 1, SFT"
+
+
+@pytest.mark.parametrize(("given", "usd"), [(None, 20), ("0", 20), ("2500", 50)])
+def test_a_pod_is_priced_by_the_cpus_that_it_was_given(tmp_path, monkeypatch, given, usd):
+    monkeypatch.delenv("POLICYOPS_CPU_MILLIS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("POLICYOPS_CPU_MILLIS", given)
+    run = config(tmp_path, "u", budget={"usdPerCPUHour": 3600}, compute={"nodes": 2})
+    assert costs.of(run, 1, seconds=10)[-1].cost.usd == usd

@@ -41,7 +41,8 @@ def test_it_finds_what_works_and_tells_its_worth(attempt, tmp_path, propensity):
     assert report.outcome is Outcome.COMPLETED, report.message
     metrics = {m.name: m for m in report.metrics}
     truth = 8 - 0.5 / 3  # always right, and every third time by the sequence
-    assert metrics["mean_reward"].low < truth < metrics["mean_reward"].high
+    margin = 0.1  # a 95 % interval may miss, and what was learned depends on a CPU's rounding
+    assert metrics["mean_reward"].low - margin < truth < metrics["mean_reward"].high + margin
     assert metrics["accuracy"].low > 0.7
     assert metrics["success_rate"].value > metrics["success_rate_baseline_random"].value
     folder, made = artifact(tmp_path, 1)

@@ -4,9 +4,11 @@ The trainer counts from the start of its own process. The operator counts from t
 pod and to its end, so that its figure, in the PolicyTraining's status, is a little higher.
 """
 
+import os
 from collections.abc import Iterator
 
 from policy_api.contract.artifact import MANIFEST, VersionCost, parse_manifest
+from policy_api.contract.environment import CPU_VARIABLE
 from policy_api.contract.run import BaseArtifact, RunConfig
 from policy_api.rules import cost
 
@@ -33,14 +35,22 @@ def of(run: RunConfig, version: int, seconds: float) -> tuple[VersionCost, ...]:
         version: Number of the version that it makes.
         seconds: How long the attempt has run.
     """
+    held = _held(run)
     known = {(c.policy, c.version): c for artifact in _parts(run) for c in _told(artifact)}
     own = VersionCost(
         policy=run.policy,
         version=version,
         recipe=run.recipe,
-        cost=cost.cost(run.budget, run.compute, run.spent_seconds + round(seconds)),
+        cost=cost.cost(run.budget, held, cost.spent(run.spent_seconds + round(seconds), held)),
     )
     return (*known.values(), own)
+
+
+def _held(run: RunConfig) -> cost.Held:
+    """Return what the pods hold: by the spec, and the CPUs as they were given to this one."""
+    by_spec = cost.held(run.compute)
+    given = int(os.environ.get(CPU_VARIABLE, "0"))  # thousandths; 0 without a request
+    return cost.Held(run.compute.nodes * given / 1000, by_spec.gpus) if given else by_spec
 
 
 def _parts(run: RunConfig) -> Iterator[BaseArtifact]:

@@ -30,6 +30,10 @@ class Engine(Protocol):
         """Take one optimizer step; all processes must call it."""
         ...
 
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the steps that follow."""
+        ...
+
     def save(self, folder: Path, more: dict[str, Any]) -> None:
         """Write this process's part of a checkpoint."""
         ...
@@ -111,6 +115,10 @@ class PlainEngine:
         nn.utils.clip_grad_norm_(self._learned, MAX_NORM)
         self._optimizer.step()
 
+    def set_rate(self, rate: float) -> None:
+        """See Engine."""
+        _set_rate(self._optimizer, rate)
+
     def save(self, folder: Path, more: dict[str, Any]) -> None:
         """See Engine."""
         weights = {n: w for n, w in self._inner.named_parameters() if w.requires_grad}
@@ -152,6 +160,10 @@ class DeepSpeedEngine:
         self._engine.backward(loss)
         self._engine.step()
 
+    def set_rate(self, rate: float) -> None:
+        """See Engine."""
+        _set_rate(self._engine.optimizer, rate)
+
     def save(self, folder: Path, more: dict[str, Any]) -> None:
         """See Engine."""
         self._engine.save_checkpoint(str(folder), tag=TAG)
@@ -161,6 +173,11 @@ class DeepSpeedEngine:
         """See Engine."""
         self._engine.load_checkpoint(str(folder), tag=TAG)
         return load_state(folder, self._process)
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def seed_all(*parts: int) -> None:

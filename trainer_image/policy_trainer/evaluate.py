@@ -1,7 +1,7 @@
 """What text models do on held-out data: their losses, their answers, their rewards."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,24 @@ def answers(
     model: Any, tokenizer: Any, prompts: Sequence[str], how: Generation, process: Process
 ) -> list[str]:
     """Return one answer to each prompt, greedy at temperature 0, else sampled from torch's seed."""
-    made: list[str] = []
+    return texts(tokenizer, in_batches(model, tokenizer, prompts, how, process))
+
+
+def texts(tokenizer: Any, made: Iterable[tuple[torch.Tensor, int]]) -> list[str]:
+    """Return the answers' texts of what `generated` returned."""
+    return [
+        answer
+        for tokens, asked in made
+        for answer in tokenizer.batch_decode(tokens[:, asked:], skip_special_tokens=True)
+    ]
+
+
+def in_batches(
+    model: Any, tokenizer: Any, prompts: Sequence[str], how: Generation, process: Process
+) -> Iterator[tuple[torch.Tensor, int]]:
+    """Yield what `generated` returns of so many prompts at once as fit."""
     for start in range(0, len(prompts), BATCH):
-        tokens, asked = generated(model, tokenizer, prompts[start : start + BATCH], how, process)
-        made += tokenizer.batch_decode(tokens[:, asked:], skip_special_tokens=True)
-    return made
+        yield generated(model, tokenizer, prompts[start : start + BATCH], how, process)
 
 
 def generated(

@@ -1,6 +1,6 @@
 """Sampling for PPO: answers of the policy that learns, and what they are worth token by token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from policy_api.v1alpha1.recipes.ppo import PPO
 from torch import nn
 
 from policy_trainer import adapter, engine, evaluate, ppo
-from policy_trainer.ppo import Before
+from policy_trainer.intervals import Numbers
+from policy_trainer.ppo import Before, Scale
 from policy_trainer.process import Process, prepare
 from policy_trainer.rewards import Rewards
 
@@ -40,10 +41,15 @@ class Actor(nn.Module):  # type: ignore[misc]  # torch is not looked into
 
     def forward(self, tokens: torch.Tensor, seen: torch.Tensor, asked: int, heat: float) -> Any:
         """Return log-probabilities and values of the tokens after `asked`: (answers, tokens)."""
+        logits, values = self.look(tokens, seen, asked, heat)
+        return _log_probabilities(logits, tokens, asked), values
+
+    def look(self, tokens: torch.Tensor, seen: torch.Tensor, asked: int, heat: float) -> Any:
+        """Return logits and values of the tokens after `asked`."""
         with engine.autocast(self._process):
             found = self.model(**_inputs(tokens, seen), output_hidden_states=True)
         values = self.value(found.hidden_states[-1].float()).squeeze(-1)
-        return _log_probabilities(found.logits, tokens, asked, heat), values[:, asked - 1 : -1]
+        return _answers(found.logits, asked, heat), values[:, asked - 1 : -1]
 
 
 def _inputs(tokens: torch.Tensor, seen: torch.Tensor) -> dict[str, Any]:
@@ -52,12 +58,14 @@ def _inputs(tokens: torch.Tensor, seen: torch.Tensor) -> dict[str, Any]:
     return {"input_ids": tokens, "attention_mask": seen, "position_ids": places}
 
 
-def _log_probabilities(
-    logits: torch.Tensor, tokens: torch.Tensor, asked: int, heat: float
-) -> torch.Tensor:
+def _answers(logits: torch.Tensor, asked: int, heat: float) -> torch.Tensor:
+    """Return the logits with which the tokens after `asked` were sampled."""
+    return logits[:, asked - 1 : -1].float() / heat
+
+
+def _log_probabilities(logits: torch.Tensor, tokens: torch.Tensor, asked: int) -> torch.Tensor:
     """Return the log-probability with which each token after `asked` was sampled."""
-    logs = (logits[:, asked - 1 : -1].float() / heat).log_softmax(dim=-1)
-    return logs.gather(2, tokens[:, asked:, None]).squeeze(-1)
+    return logits.log_softmax(dim=-1).gather(2, tokens[:, asked:, None]).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Sampled:
     seen: torch.Tensor  # the same shape: 1 where there is a token
     asked: int
     before: Before
+    scale: Scale
     metrics: dict[str, float]  # the same in all processes
 
 
@@ -84,13 +93,16 @@ class Sampler:
     rewards: Rewards
     process: Process
 
-    def sample(self, prompts: Sequence[str], iteration: int, coefficient: float) -> Sampled:
+    def sample(
+        self, prompts: Sequence[str], iteration: int, coefficient: float, scale: Scale
+    ) -> Sampled:
         """Return answers to this process's prompts of an iteration.
 
         Args:
             prompts: Those of the training.
             iteration: From 1.
             coefficient: Of the penalty for leaving the start.
+            scale: Of the scores until now.
         """
         block = self.block
         asked_of = self._drawn(prompts, iteration)
@@ -99,26 +111,39 @@ class Sampler:
         tokens, asked = evaluate.generated(
             self.actor.model, self.tokenizer, asked_of, how, self.process
         )
-        tokens, seen, mask = _ended(tokens, asked, self.tokenizer)
+        tokens, seen, mask = ended(tokens, asked, self.tokenizer)
         answers = self.tokenizer.batch_decode(tokens[:, asked:], skip_special_tokens=True)
-        scores = torch.tensor(self.rewards.totals(asked_of, answers), device=tokens.device)
+        scores = torch.tensor(self.rewards.totals(asked_of, answers), device=tokens.device).float()
+        scale = scale.seen(*self._sums(scores))
         with torch.no_grad():
-            logs, values = self.actor(tokens, seen, asked, block.temperature)
+            mine, values = self.actor.look(tokens, seen, asked, block.temperature)
             with adapter.disabled(self.run, self.start), engine.autocast(self.process):
-                logits = self.start(**_inputs(tokens, seen)).logits
-            apart = logs - _log_probabilities(logits, tokens, asked, block.temperature)
-        earned = ppo.token_rewards(scores.float(), apart, mask, coefficient)
+                found = self.start(**_inputs(tokens, seen)).logits
+            theirs = _answers(found, asked, block.temperature)
+            logs = _log_probabilities(mine, tokens, asked)
+            apart = logs - _log_probabilities(theirs, tokens, asked)
+            whole = ppo.divergences(mine, theirs)
+        earned = ppo.token_rewards(scale.applied(scores), apart, mask, coefficient)
         gains = ppo.advantages(earned, values, mask, block.gamma, block.gae_lambda)
-        found = (scores.mean(), ppo.mean(apart, mask), mask.sum(dim=1).mean())
-        means = engine.mean_over_processes(self.process, (number.item() for number in found))
+        means = engine.mean_over_processes(
+            self.process,
+            (n.item() for n in (scores.mean(), ppo.mean(whole, mask), mask.sum(dim=1).mean())),
+        )
         metrics = dict(zip(("reward", "kl", "tokens"), means, strict=True))
         return Sampled(
             tokens=tokens,
             seen=seen,
             asked=asked,
             before=Before(mask, logs, values, _whitened(gains, mask, self.process), gains + values),
+            scale=scale,
             metrics={**metrics, "kl_coefficient": coefficient},
         )
+
+    def _sums(self, scores: torch.Tensor) -> list[float]:
+        """Return how many scores all processes have, their sum, and that of their squares."""
+        mine = (len(scores), scores.sum().item(), (scores.double() ** 2).sum().item())
+        means = engine.mean_over_processes(self.process, mine)
+        return [mean * self.process.world_size for mean in means]
 
     def _drawn(self, prompts: Sequence[str], iteration: int) -> list[str]:
         count = self.block.batch_size * self.process.world_size
@@ -127,7 +152,35 @@ class Sampler:
         return [prompts[n] for n in drawn[self.process.rank :: self.process.world_size]]
 
 
-def _ended(
+def apart(
+    model: Any,
+    start: Any,
+    tokenizer: Any,
+    answers: Iterable[tuple[torch.Tensor, int]],
+    heat: float,
+) -> tuple[Numbers, Numbers]:
+    """Return each answer's divergence from the start, summed over its tokens, and their number.
+
+    Args:
+        model: Whose answers they are.
+        start: What to compare with, on the same device.
+        tokenizer: Of both.
+        answers: As `evaluate.generated` returns them.
+        heat: The temperature.
+    """
+    found = []
+    for made, asked in answers:
+        tokens, seen, mask = ended(made, asked, tokenizer)
+        inputs = _inputs(tokens, seen)
+        with torch.inference_mode():
+            mine, theirs = (_answers(m(**inputs).logits, asked, heat) for m in (model, start))
+            divergence = ppo.divergences(mine, theirs) * mask
+        found.append(torch.stack([divergence.sum(dim=1), mask.sum(dim=1)]).cpu())
+    sums, counts = torch.cat(found, dim=1).double().numpy()
+    return sums, counts
+
+
+def ended(
     tokens: torch.Tensor, asked: int, tokenizer: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the tokens, which of them are there, and which were sampled: up to each answer's end.

@@ -19,6 +19,7 @@ STATUS_URL_VARIABLE: Final = "KUBEFLOW_TRAINER_SERVER_URL"
 STATUS_CA_VARIABLE: Final = "KUBEFLOW_TRAINER_SERVER_CA_CERT"  # a file
 STATUS_TOKEN_VARIABLE: Final = "KUBEFLOW_TRAINER_SERVER_TOKEN"  # noqa: S105 - a file's path
 JUDGE_KEY_VARIABLE: Final = "POLICYOPS_JUDGE_KEY"  # the API key of its judge's endpoint
+CPU_VARIABLE: Final = "POLICYOPS_CPU_MILLIS"  # thousandths of a CPU that the trainer requests
 
 # Of a server pod: which artifact it serves.
 ARTIFACT_PATH_VARIABLE: Final = "POLICY_ARTIFACT_PATH"

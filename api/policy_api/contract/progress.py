@@ -1,10 +1,12 @@
 """What a trainer tells the operator while it runs: Kubeflow Trainer's KEP-2779."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+
+from policy_api.contract import bounds
 
 
 class _Lenient(BaseModel):
@@ -26,7 +28,9 @@ class TrainerStatus(_Lenient):
     """The body's `trainerStatus` of Kubeflow Trainer's KEP-2779."""
 
     progress_percentage: int | None = Field(default=None, ge=0, le=100)
-    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
+    estimated_remaining_seconds: Annotated[
+        int | None, BeforeValidator(bounds.at_most(bounds.SECONDS))
+    ] = Field(default=None, ge=0)
     metrics: tuple[ReportedMetric, ...] = ()
     last_updated_time: datetime | None = None
 

@@ -4,10 +4,12 @@ import json
 import math
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationError
 
-from policy_api.base import ApiModel, Metric
+from policy_api.base import SHA256, ApiModel, Metric
+from policy_api.contract import bounds
 from policy_api.contract.environment import TERMINATION_LIMIT
 from policy_api.contract.versions import load
 from policy_api.keys import (
@@ -18,10 +20,15 @@ from policy_api.keys import (
     EXIT_SUCCEEDED,
     EXIT_TRAINER_FAILED,
 )
+from policy_api.v1alpha1.store import URI
 
 SCHEMA_VERSION = 1
 SENTENCE = 200  # characters of a message that still say what is wrong
 FIELD = 128  # characters that still name a field or a row
+
+_Count = Annotated[int | None, BeforeValidator(bounds.count)]
+_Text = Annotated[str, BeforeValidator(bounds.text(TERMINATION_LIMIT, ""))]
+_TextOrNone = Annotated[str | None, BeforeValidator(bounds.text(TERMINATION_LIMIT))]
 
 
 class Outcome(StrEnum):
@@ -48,28 +55,36 @@ EXIT_CODES: dict[Outcome, int] = {
 class ReportedArtifact(ApiModel):
     """The artifact that the attempt wrote."""
 
-    uri: str = Field(description="Public URI of its folder.")
-    sha256: str = Field(description="Checksum of its policy.json.")
-    version: int = Field(ge=1, description="The number whose folder the trainer claimed.")
+    uri: str = Field(pattern=URI, max_length=1024, description="Public URI of its folder.")
+    sha256: str = Field(pattern=SHA256, description="Checksum of its policy.json.")
+    version: int = Field(
+        ge=1, le=bounds.VERSION, description="The number whose folder the trainer claimed."
+    )
 
 
 class TrainingReport(ApiModel):
-    """The termination message of one trainer pod: JSON of at most 4,096 bytes."""
+    """The termination message of one trainer pod: JSON of at most 4,096 bytes.
+
+    Numbers and names that the API has no room for are clamped or left out: what a trainer says of
+    its end must not hinder anybody from acting on it.
+    """
 
     schema_version: int | None = Field(
         default=None, ge=1, description="Version of this shape; unset: 1."
     )
     outcome: Outcome = Field(description="How the attempt ended.")
-    message: str = Field(default="", description="A sentence: what went wrong and what to change.")
-    field: str | None = Field(default=None, description="The spec field or data row at fault.")
-    step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
-    max_steps: int | None = Field(
-        default=None, ge=0, description="Optimizer steps of the whole run."
+    message: _Text = Field(
+        default="", description="A sentence: what went wrong and what to change."
     )
-    resumed_from_step: int | None = Field(
+    field: _TextOrNone = Field(default=None, description="The spec field or data row at fault.")
+    step: _Count = Field(default=None, ge=0, description="Optimizer steps done.")
+    max_steps: _Count = Field(default=None, ge=0, description="Optimizer steps of the whole run.")
+    resumed_from_step: _Count = Field(
         default=None, ge=0, description="Step of the checkpoint that the attempt started from."
     )
-    metrics: tuple[Metric, ...] = Field(default=(), description="Final metrics (rank 0).")
+    metrics: Annotated[tuple[Metric, ...], BeforeValidator(bounds.metrics)] = Field(
+        default=(), description="Final metrics (rank 0)."
+    )
     artifact: ReportedArtifact | None = Field(default=None, description="What rank 0 wrote.")
 
     def encode(self) -> str:
@@ -111,13 +126,26 @@ def finite(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
 def decode(text: str) -> TrainingReport | None:
     """Read a termination message; None when it is not a report (e.g. written by the kubelet).
 
-    A newer trainer's fields are ignored, and an outcome that only it knows is a failure.
+    A newer trainer's fields are ignored, and an outcome that only it knows is a failure. An
+    artifact that could not be recorded is none: the message says what is wrong with it.
     """
     try:
         wire = load(text, SCHEMA_VERSION, "the report", "upgrade the operator")
         said = wire.get("outcome")
         if isinstance(said, str) and said not in set(Outcome):
             wire = {**wire, "outcome": Outcome.TRAINER_FAILED}
-        return TrainingReport.model_validate(wire, extra="ignore")
+        return _validated(wire)
     except ValueError:
         return None
+
+
+def _validated(wire: dict[str, Any]) -> TrainingReport:
+    try:
+        return TrainingReport.model_validate(wire, extra="ignore")
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"][:1] != ("artifact",):
+            raise
+        where = ".".join(str(part) for part in first["loc"])
+        told = {"artifact": None, "message": f"{where}: {first['msg']}"}
+        return TrainingReport.model_validate({**wire, **told}, extra="ignore")

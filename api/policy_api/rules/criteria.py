@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from policy_api.base import Metric
+from policy_api.contract import bounds
+from policy_api.contract.report import finite
 from policy_api.v1alpha1.training import CriterionVerdict, ExitCriterion
 
 CONFIDENCE = 0.95  # of an interval that does not say otherwise
@@ -88,6 +90,30 @@ def evaluate(
     """Judge every criterion, in their order; with no criteria the verdict is empty (accepted)."""
     by_name = {m.name: m for m in metrics}
     return tuple(judge(c, by_name) for c in criteria)
+
+
+def kept_metrics(
+    criteria: Sequence[ExitCriterion], metrics: Sequence[Metric]
+) -> tuple[Metric, ...]:
+    """Return the metrics that the API keeps: finite ones, of too many those that are judged."""
+    kept = finite(metrics)
+    if len(kept) <= bounds.METRICS:
+        return kept
+    judged = {metric_name(c) for c in criteria}
+    first = sorted(kept, key=lambda m: m.name not in judged)
+    return tuple(first[: bounds.METRICS])
+
+
+def listed(verdicts: Sequence[CriterionVerdict]) -> list[CriterionVerdict]:
+    """Return the verdicts that a status lists: of two on one number, the one that is unmet.
+
+    `loss_vs_version_1`, and `loss` against `version:1`, are the same number.
+    """
+    found: dict[str, CriterionVerdict] = {}
+    for verdict in verdicts:
+        other = found.get(verdict.metric)
+        found[verdict.metric] = verdict if other is None or other.met else other
+    return list(found.values())
 
 
 def summary(verdicts: Sequence[CriterionVerdict]) -> str:

@@ -4,6 +4,9 @@ Each has a role: `base`, a name of spec.referenceModels, `judge`, or `version:<N
 that judges `against` it.
 """
 
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
 from policy_api.v1alpha1.inputs import Reference, VersionRef
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 
@@ -34,3 +37,31 @@ def needs(spec: PolicyTrainingSpec) -> dict[str, Reference]:
 
 def _version(spec: PolicyTrainingSpec, number: int) -> Reference:
     return Reference(version=VersionRef(policy=spec.policy, version=number))
+
+
+def cycle(start: str, waits_for: Callable[[str], Iterable[str]]) -> tuple[str, ...]:
+    """Return the names on a way from a training back to itself; none when there is no such way.
+
+    Args:
+        start: Name of the training.
+        waits_for: Returns the names of what a training waits for.
+    """
+    ways: list[tuple[str, ...]] = [(start,)]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop(0)  # the shortest ways first: the sentence is short
+        for name in waits_for(way[-1]):
+            if name == start:
+                return way
+            if name not in seen:
+                seen.add(name)
+                ways.append((*way, name))
+    return ()
+
+
+def cycle_sentence(names: tuple[str, ...]) -> str:
+    """Say who waits for whom: `a waits for b, b for c, c for a`."""
+    if len(names) == 1:
+        return f"{names[0]} waits for itself"
+    (first, second), *others = pairwise([*names, names[0]])
+    return ", ".join([f"{first} waits for {second}", *(f"{a} for {b}" for a, b in others)])

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from policy_api.base import ApiModel, rule, rules
+from policy_api.v1alpha1.resources import names_gpu
 
 
 class Budget(ApiModel):
@@ -32,15 +33,23 @@ class Budget(ApiModel):
         description="The same for the hours of its GPUs: 2 GPUs for 3 hours are 6.",
     )
     usd_per_gpu_hour: float | None = Field(
-        default=None, gt=0, alias="usdPerGPUHour", description="Price of a GPU for an hour."
+        default=None,
+        gt=0,
+        le=1_000_000,
+        alias="usdPerGPUHour",
+        description=(
+            "Price of a GPU for an hour; a GPU is what compute.gpusPerNode and compute.resources "
+            "ask for: nvidia.com/gpu, a slice nvidia.com/mig-…, amd.com/gpu, gpu.intel.com/xe."
+        ),
     )
     usd_per_cpu_hour: float | None = Field(
         default=None,
         gt=0,
+        le=1_000_000,
         alias="usdPerCPUHour",
         description=(
-            "Price of a CPU for an hour. A pod has the CPUs that compute.resources requests, or "
-            "else limits; one if it says nothing."
+            "Price of a CPU for an hour. A pod has the CPUs that it requests as it is made, with "
+            "a LimitRange's defaults and sidecars; a trainer that requests none counts as one."
         ),
     )
     estimated_usd: float | None = Field(
@@ -51,7 +60,10 @@ class Budget(ApiModel):
     )
 
 
-_GPUS = "has(self.compute) && has(self.compute.gpusPerNode) && self.compute.gpusPerNode > 0"
+_GPUS = (
+    "has(self.compute) && ((has(self.compute.gpusPerNode) && self.compute.gpusPerNode > 0) || "
+    f"{names_gpu('self.compute.resources')})"
+)
 
 # Rules of a spec that has a budget and says in `compute` what is counted.
 BUDGET_RULES = [

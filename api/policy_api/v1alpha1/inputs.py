@@ -7,11 +7,20 @@ from pydantic import Field
 
 from policy_api.base import DNS_LABEL, DNS_SUBDOMAIN, SHA256, ApiModel, rule, rules
 
+NAME_LIMIT = 46  # characters of a PolicyTraining's name: Jobs and their pods are named after it
 DATA_URI = r"^((pvc|s3|file)://.+|configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+)$"
 
 
 class TrainingRef(ApiModel):
     """Names a PolicyTraining in the same namespace."""
+
+    model_config = rules(
+        rule(
+            f"!self.name.contains('.') && self.name.size() <= {NAME_LIMIT}",
+            f"no PolicyTraining has such a name: it has no dots and at most {NAME_LIMIT} "
+            "characters",
+        )
+    )
 
     name: str = Field(
         pattern=DNS_SUBDOMAIN, max_length=253, description="Name of the PolicyTraining."

@@ -59,7 +59,7 @@ class ArtifactStore(ApiModel):
 
     uri: str = Field(
         pattern=URI,
-        max_length=1024,
+        max_length=960,  # a version's own URI, this and /<policy>/<version>, may have 1,024
         description=(
             "Root folder: pvc://<claim>[/<path>], s3://<bucket>[/<prefix>] or file:///<path>. "
             "Several nodes need one that all of them can write."

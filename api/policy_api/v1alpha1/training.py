@@ -23,6 +23,7 @@ from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
 from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import BLOCK_NAMES, BLOCK_RULES, RecipeBlocks
 from policy_api.v1alpha1.recipes.common import INCREMENTAL_RECIPES, TEXT_RECIPES, Recipe
+from policy_api.v1alpha1.resources import GPU_RULES, resources_schema
 from policy_api.v1alpha1.store import EXPORT_RULES, ArtifactStore
 
 
@@ -102,6 +103,8 @@ class DeepSpeed(ApiModel):
 class Compute(ApiModel):
     """Where and how wide the training runs."""
 
+    model_config = rules(*GPU_RULES)
+
     nodes: int = Field(
         default=1,
         ge=1,
@@ -119,8 +122,11 @@ class Compute(ApiModel):
     )
     resources: dict[str, Any] | None = Field(
         default=None,
-        description="Requests and limits of each pod's trainer container, as in a pod.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        description=(
+            "Requests and limits of each pod's trainer container, as in a pod. GPUs named here are "
+            "paid for, but used only by what gpusPerNode asks for."
+        ),
+        json_schema_extra=resources_schema(),
     )
     node_selector: dict[str, str] | None = Field(
         default=None, max_length=32, description="Labels that a node must have."
@@ -449,13 +455,12 @@ class Attempt(ApiModel):
         ge=0,
         description="Seconds that its pods ran; of a running one told once a minute.",
     )
-
-
-class DependencyStatus(ApiModel):
-    """A version that the training took when it started."""
-
-    role: str = Field(description="`base`, `reward`, `judge`, `version:<N>`…")
-    version: str = Field(description="Name of the PolicyVersion.")
+    cpus: float | None = Field(
+        default=None, ge=0, description="CPUs that its pods held together, as they were made."
+    )
+    gpus: int | None = Field(
+        default=None, ge=0, description="GPUs that its pods held together, as they were made."
+    )
 
 
 class ArtifactStatus(ApiModel):
@@ -464,6 +469,25 @@ class ArtifactStatus(ApiModel):
     uri: str = Field(description="URI of the artifact's folder.")
     sha256: str = Field(description="Checksum of its policy.json, which lists every file's.")
     manifest: str = Field(default="policy.json", description="Name of the manifest in it.")
+
+
+class DependencyStatus(ApiModel):
+    """A version that the training needs."""
+
+    role: str = Field(
+        description="What for: `base`, a field of referenceModels, `judge`, or `version:<N>`."
+    )
+    training_uid: str | None = Field(
+        default=None,
+        alias="trainingUID",
+        description=(
+            "Uid of the PolicyTraining that makes it, as last seen: once that is deleted, only the "
+            "version that this very one made is taken."
+        ),
+    )
+    version: str | None = Field(
+        default=None, description="Name of the PolicyVersion that the first attempt took."
+    )
 
 
 class PolicyTrainingStatus(ApiModel):
@@ -510,11 +534,6 @@ class PolicyTrainingStatus(ApiModel):
         ge=1,
         description="First number that its trainer may claim for its version.",
     )
-    dependencies: list[DependencyStatus] = Field(
-        default_factory=list,
-        description="The versions that its first attempt took; later attempts take the same.",
-        json_schema_extra=list_map("role"),
-    )
     started_at: Time | None = Field(default=None, description="When the first attempt started.")
     suspended_since: Time | None = Field(
         default=None,
@@ -539,4 +558,9 @@ class PolicyTrainingStatus(ApiModel):
             "Image that trains, from the first attempt that ran to the last: an upgrade of the "
             "operator does not change it."
         ),
+    )
+    dependencies: list[DependencyStatus] = Field(
+        default_factory=list,
+        description="The versions of others that it needs.",
+        json_schema_extra=list_map("role"),
     )

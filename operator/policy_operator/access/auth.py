@@ -9,8 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TRAINING
+from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY
 
+from policy_operator.access.limits import Limiter, Rate
+from policy_operator.children import controller, owned
 from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.kube import AlreadyExists, Kube
 
@@ -21,7 +23,13 @@ _POD_UID = "authentication.kubernetes.io/pod-uid"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 # A trainer posts every 5 s with one token: a review a minute is enough.
 _BELIEVED_SECONDS = 60.0
-_BELIEVED_TOKENS = 2000
+# A good token may be refused for a moment, by an API server that has not seen its pod yet.
+_REFUSED_SECONDS = 10.0
+_REFUSED_TOKENS = 2000
+_MARGIN = 100  # tokens that are remembered beyond one for each pod
+# Of reviews that fail, or of pods that are not ours; a trainer's costs nothing.
+_EACH = Rate(burst=50, per_second=5)
+_TOGETHER = Rate(burst=200, per_second=50)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,22 @@ class PodIdentity:
     namespace: str
     name: str
     uid: str
+
+
+class Limited(Exception):  # noqa: N818 - not an error of ours
+    """Too many tokens that are no good came from there, or from everywhere."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many tokens are no good: try again in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class _Reviewed:
+    """What a TokenReview said, and when."""
+
+    at: float
+    pod: PodIdentity | None
 
 
 def pod_identity(review: Obj, audience: str) -> PodIdentity | None:
@@ -72,33 +96,86 @@ class Trainers:
         self._cache = cache
         self._audience = audience
         self._clock = clock
-        self._believed: OrderedDict[bytes, tuple[float, PodIdentity]] = OrderedDict()
+        self._limiter = Limiter(clock, _EACH, _TOGETHER)
+        self._believed: OrderedDict[bytes, _Reviewed] = OrderedDict()
+        self._newest: dict[str, bytes] = {}  # a pod's uid -> the token that it came with last
+        self._refused: OrderedDict[bytes, _Reviewed] = OrderedDict()
 
-    async def identify(self, token: str) -> PodIdentity | None:
+    async def identify(self, token: str, source: str) -> PodIdentity | None:
         """Return the pod that holds the token; None when the token is no good.
+
+        Args:
+            token: What was sent.
+            source: The address it came from.
 
         Raises:
             ApiError, OSError, TimeoutError: the API server could not be asked.
+            Limited: it was asked too often already.
         """
         digest = hashlib.sha256(token.encode()).digest()
         known = self._believed.get(digest)
-        if known is not None and self._clock() - known[0] < _BELIEVED_SECONDS:
-            return known[1]
+        if known is not None and self._clock() - known.at < _BELIEVED_SECONDS:
+            return known.pod
+        refused = self._refused.get(digest)
+        if refused is not None and self._clock() - refused.at < _REFUSED_SECONDS:
+            return refused.pod
+        if known is None and (wait := self._limiter.take(source)) > 0:
+            raise Limited(wait)
         answer = await self._kube.create(token_review(token, self._audience))
-        identity = pod_identity(answer, self._audience)
-        if identity is not None:
-            self._believed[digest] = (self._clock(), identity)
-            self._believed.move_to_end(digest)
-            if len(self._believed) > _BELIEVED_TOKENS:
-                self._believed.popitem(last=False)
-        return identity
+        pod = pod_identity(answer, self._audience)
+        if pod is not None and self._pod(pod) is not None:
+            if known is None:
+                self._limiter.give_back(source)
+            self._believe(digest, pod)
+        else:
+            self._refuse(digest, pod)
+        return pod
 
-    def trains(self, pod: PodIdentity, namespace: str, training: str) -> bool:
-        """Whether this very pod belongs to the training."""
+    def _believe(self, digest: bytes, pod: PodIdentity) -> None:
+        """Remember a pod's token; there is room for one of each pod that exists."""
+        older = self._newest.get(pod.uid)
+        if older is not None and older != digest:
+            self._believed.pop(older, None)
+        self._newest[pod.uid] = digest
+        self._believed[digest] = _Reviewed(self._clock(), pod)
+        self._believed.move_to_end(digest)
+        while len(self._believed) > self._cache.count("Pod") + _MARGIN:
+            self._forget(next(iter(self._believed)))
+
+    def _forget(self, digest: bytes) -> None:
+        reviewed = self._believed.pop(digest, None)
+        if reviewed is None or reviewed.pod is None:
+            return
+        if self._newest.get(reviewed.pod.uid) == digest:
+            del self._newest[reviewed.pod.uid]
+
+    def _refuse(self, digest: bytes, pod: PodIdentity | None) -> None:
+        """Remember a token that is no good, or of a pod that is not ours."""
+        self._forget(digest)
+        self._refused[digest] = _Reviewed(self._clock(), pod)
+        self._refused.move_to_end(digest)
+        if len(self._refused) > _REFUSED_TOKENS:
+            self._refused.popitem(last=False)
+
+    def _pod(self, pod: PodIdentity) -> Obj | None:
         found = self._cache.get("Pod", pod.namespace, pod.name)
-        if found is None or pod.namespace != namespace or found["metadata"]["uid"] != pod.uid:
+        return found if found is not None and found["metadata"]["uid"] == pod.uid else None
+
+    def trains(self, pod: PodIdentity, training: Obj) -> bool:
+        """Whether this very pod belongs to the training: by its Job, which the training owns.
+
+        Labels say nothing: whoever makes a pod writes them.
+        """
+        found, meta = self._pod(pod), training["metadata"]
+        if found is None or pod.namespace != meta["namespace"]:
             return False
-        return (found["metadata"].get("labels") or {}).get(LABEL_TRAINING) == training
+        owner = controller(found)
+        if owner is None or (owner["kind"], owner["apiVersion"]) != ("Job", "batch/v1"):
+            return False
+        job = self._cache.get("Job", pod.namespace, owner["name"])
+        return (
+            job is not None and job["metadata"]["uid"] == owner["uid"] and owned(job, meta["uid"])
+        )
 
 
 def same_token(given: str, wanted: str) -> bool:

@@ -1,7 +1,7 @@
 """List and watch: how the cache comes to be and stays true.
 
-kopf watches the two kinds that users write; every other kind is watched here, at a tenth of the
-processor time (docs/adr/0019-children-are-watched-without-kopf.md). All kinds are listed here.
+kopf watches the two kinds that users write; every other kind is watched here
+(docs/adr/0019-children-are-watched-without-kopf.md). All kinds are listed here.
 
 A kind that we may not read, or that the cluster does not have, holds up no other.
 """
@@ -153,6 +153,8 @@ class Watch:
         self._kube = kube
         self._tell = tell
         self._version = 0
+        self.begun = asyncio.Event()
+        """The kind was listed, or the API server has said that it can't be."""
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -160,6 +162,7 @@ class Watch:
         while True:
             try:
                 version = await self._lists.read(self.kind)
+                self.begun.set()
                 if version is None:
                     await asyncio.sleep(_ABSENT_DELAY)
                     continue

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from policy_api.base import Metric
+from policy_api.contract import bounds
 from policy_api.contract.progress import ProgressReport
 
 # Names under which trainers report their step; the first are those of transformers' callback.
 _STEP = ("current_step", "global_step", "step")
 _MAX_STEPS = ("total_steps", "max_steps")
-_MAX_METRICS = 64  # the newest report's; more is no progress report
-_MAX_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,20 @@ class ReportedProgress:
 
 
 def _count(values: dict[str, float], names: tuple[str, ...]) -> int | None:
-    return next((int(values[n]) for n in names if n in values and values[n] >= 0), None)
+    return next((c for n in names if (c := bounds.count(values.get(n))) is not None), None)
 
 
 def read(report: ProgressReport, now: datetime) -> ReportedProgress:
-    """Translate a KEP-2779 report; numbers that JSON can't carry (NaN) are left out."""
+    """Translate a KEP-2779 report; what the API has no room for (NaN, a 65th) is left out."""
     status = report.trainer_status
-    values = {m.name: m.value for m in status.metrics if m.name and math.isfinite(m.value)}
+    values = {
+        m.name: m.value for m in status.metrics if bounds.is_name(m.name) and math.isfinite(m.value)
+    }
     step = _count(values, _STEP)
     metrics = tuple(
         Metric(name=name, value=value, step=step)
-        for name, value in list(values.items())[:_MAX_METRICS]
-        if name not in (*_STEP, *_MAX_STEPS) and len(name) <= _MAX_NAME
+        for name, value in values.items()
+        if name not in (*_STEP, *_MAX_STEPS)
     )
     return ReportedProgress(
         at=now,
@@ -49,7 +50,7 @@ def read(report: ProgressReport, now: datetime) -> ReportedProgress:
         step=step,
         max_steps=_count(values, _MAX_STEPS),
         remaining_seconds=status.estimated_remaining_seconds,
-        metrics=metrics,
+        metrics=metrics[: bounds.METRICS],
     )
 
 

@@ -21,21 +21,27 @@ def _names(kind: str, obj: Obj) -> Iterator[tuple[str, str]]:
             yield "policy", policy
 
 
+def named_trainings(spec: Obj) -> Iterator[str]:
+    """Name the trainings that a training needs."""
+    for part in (
+        spec.get("base"),
+        spec.get("judge"),
+        *(spec.get("referenceModels") or {}).values(),
+    ):
+        if isinstance(part, dict) and (ref := part.get("training")):
+            yield ref["name"]
+
+
 def _needs(spec: Obj) -> Iterator[tuple[str, str]]:
     """Name the trainings, and the policies whose versions, a training needs."""
     policy = spec.get("policy", "")
-    base, judge = spec.get("base") or {}, spec.get("judge") or {}
-    for part in (base, judge):
-        if ref := part.get("training"):
-            yield KIND_TRAINING, ref["name"]
-    if "version" in base or any(
+    yield from ((KIND_TRAINING, name) for name in named_trainings(spec))
+    if "version" in (spec.get("base") or {}) or any(
         c.get("against", "").startswith("version:") for c in spec.get("exitCriteria") or ()
     ):
         yield "policy", policy
     references = (spec.get("referenceModels") or {}).values()
     for reference in (r for r in references if isinstance(r, dict)):
-        if ref := reference.get("training"):
-            yield KIND_TRAINING, ref["name"]
         if ref := reference.get("version"):
             yield "policy", ref["policy"]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from policy_api.contract.checkpoints import CheckpointRules
 from policy_api.contract.environment import (
     CA_FILE,
+    CPU_VARIABLE,
     JUDGE_KEY_VARIABLE,
     RULES_FILE,
     RUN_DIR,
@@ -36,6 +37,7 @@ from policy_api.keys import (
 from policy_api.rules.needs import BASE
 from policy_api.rules.resolve import resolve
 from policy_api.v1alpha1.budget import Cost
+from policy_api.v1alpha1.resources import NVIDIA_GPU
 from policy_api.v1alpha1.store import SecretRef
 from policy_api.v1alpha1.version import (
     PolicyVersionSpec,
@@ -81,6 +83,8 @@ _CONTAINER: Obj = {
     },
 }
 _RENDEZVOUS_PORT = 29500
+# A LimitRange's default is known only when the pod is made.
+_CPU_MILLIS = {"containerName": CONTAINER, "resource": "requests.cpu", "divisor": "1m"}
 _HTTPS = 443
 
 
@@ -212,6 +216,7 @@ def _env(training: Training, plan: Plan, settings: Settings) -> list[Obj]:
     }
     return [
         {"name": "PET_NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": rank}}},
+        {"name": CPU_VARIABLE, "valueFrom": {"resourceFieldRef": _CPU_MILLIS}},
         *({"name": k, "value": v} for k, v in plain.items()),
         *_judge_key(training),
     ]
@@ -226,14 +231,15 @@ def _judge_key(training: Training) -> list[Obj]:
     return [{"name": JUDGE_KEY_VARIABLE, "valueFrom": key}]
 
 
-def _resources(training: Training) -> Obj:
+def resources(training: Training) -> Obj:
+    """Return the trainer container's requests and limits."""
     compute = training.spec.compute
-    resources: Obj = dict(compute.resources or {})
+    asked: Obj = dict(compute.resources or {})
     if compute.gpus_per_node:
-        limits = dict(resources.get("limits") or {})
-        limits["nvidia.com/gpu"] = str(compute.gpus_per_node)
-        resources["limits"] = limits
-    return resources
+        limits = dict(asked.get("limits") or {})
+        limits[NVIDIA_GPU] = str(compute.gpus_per_node)
+        asked["limits"] = limits
+    return asked
 
 
 def _pod(training: Training, plan: Plan, settings: Settings) -> Obj:
@@ -247,7 +253,7 @@ def _pod(training: Training, plan: Plan, settings: Settings) -> Obj:
         "command": ["python", "-m", "policy_trainer.supervisor"],
         "env": _env(training, plan, settings),
         "envFrom": [{"secretRef": {"name": s}} for s in secrets],
-        "resources": _resources(training),
+        "resources": resources(training),
         "volumeMounts": mounts,
         "terminationMessagePath": TERMINATION_LOG,
         # A crash before the report is written leaves the end of the log instead.

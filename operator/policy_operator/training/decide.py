@@ -14,15 +14,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from policy_api import reasons, skew
-from policy_api.contract.report import Outcome, finite
+from policy_api.contract.report import Outcome
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED, COND_SUSPENDED
 from policy_api.rules.conditions import get_condition
-from policy_api.rules.criteria import evaluate, summary
+from policy_api.rules.criteria import evaluate, kept_metrics, listed, summary
 from policy_api.rules.needs import BASE
 from policy_api.v1alpha1.training import (
     ArtifactStatus,
     Attempt,
-    DependencyStatus,
     OnUnmet,
     PolicyTrainingStatus,
 )
@@ -39,8 +38,9 @@ from policy_operator.training.attempts import (
     next_start,
     outdated,
 )
-from policy_operator.training.budget import Spending, price, spending
+from policy_operator.training.budget import Spending, price, spending, with_resources
 from policy_operator.training.deadline import Clock, clock, keep_deadline
+from policy_operator.training.dependencies import noted, settled, taken_sentence
 from policy_operator.training.patience import judged, look_again, refused, say_what_is_stuck
 from policy_operator.training.status import (
     TrainingState,
@@ -109,7 +109,9 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     observed = judged(observed, training.status.attempts, now)
     if (held := _held(training, observed, now)) is not None:
         return held
+    observed = replace(observed, dependencies=settled(observed.dependencies, now))
     attempts = merge_attempts(training.status.attempts, observed.attempts, now)
+    attempts = with_resources(training.status.attempts, attempts, observed.attempts)
     spent = spending(training, attempts, now)
     started_at = training.status.started_at or (attempts[0].started_at if attempts else None)
     view = observed.attempts[-1] if observed.attempts else None
@@ -124,6 +126,9 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
         finished_at=None,
         observed_generation=training.meta.generation,
         attempts=list(attempts[-KEPT_ATTEMPTS:]),
+        dependencies=noted(
+            training.status.dependencies, observed.dependencies, taken=bool(attempts)
+        ),
         trainer_image=_image(training.status, attempts, observed),
         started_at=started_at,
         suspended_since=time.suspended_since,
@@ -134,7 +139,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     decision = _decide(state, attempts, observed, spent, time)
     status = say_what_is_stuck(replace(state, status=decision.status), observed.lingering).status
     if attempts:
-        told = price(training.spec, spent.seconds, status.progress)
+        told = price(training.spec, spent, status.progress)
         status = status.model_copy(update={"cost": told})
     news = _event(training.status.state, status)
     old = outdated(training.status, observed.children)
@@ -179,11 +184,9 @@ def _remember(
 ) -> TrainingState:
     """Take into the status what else is known by Jobs alone, which are deleted in time."""
     status = state.training.status
-    taken = [DependencyStatus(role=r, version=v) for r, v in observed.decided.items()]
     return state.update(
         failed_attempts=failed_attempts(status, attempts),
         reserved_version=status.reserved_version or observed.reserved,
-        dependencies=status.dependencies or taken,
     )
 
 
@@ -304,12 +307,13 @@ def _completed(state: TrainingState, view: AttemptView, end: End, observed: Obse
     state = state.update(
         version=artifact.version,
         artifact=ArtifactStatus(uri=artifact.uri, sha256=artifact.sha256),
-        exit_criteria=list(verdicts),
+        exit_criteria=listed(verdicts),
     )
     actions: tuple[Action, ...] = ()
     if recorded is None or not recorded.judged:
         parent = parent_version(spec.policy, view.base_version)
-        actions = (RecordVersion(report, verdicts, finite(report.metrics), parent),)
+        metrics = kept_metrics(spec.exit_criteria, report.metrics)
+        actions = (RecordVersion(report, verdicts, metrics, parent),)
     message = f"version {artifact.version}: {summary(verdicts)}"
     kept = not met and spec.on_unmet is OnUnmet.KEEP
     if kept:
@@ -405,7 +409,7 @@ def _start(
     ready = _all_ready(observed)
     if ready is None:
         return _wait(state, observed, deadline)
-    status, index, after = state.training.status, 0, ""
+    status, index, after = state.training.status, 0, taken_sentence(ready)
     if attempts:
         last = attempts[-1]
         index, after = last.index + 1, f" after attempt {last.index} ({last.reason})"
@@ -456,12 +460,12 @@ def _wait(state: TrainingState, observed: Observed, deadline: datetime | None) -
     for role, needed in observed.dependencies.items():
         if isinstance(needed, Failed):
             reason = reasons.BASE_FAILED if role == BASE else reasons.REFERENCE_FAILED
-            return Decision(state.ended(False, reason, needed.message).status)
-    role, message = next(
-        (r, d.message) for r, d in observed.dependencies.items() if isinstance(d, Waiting)
-    )
+            return Decision(state.ended(False, needed.reason or reason, needed.message).status)
+    waits = {r: d for r, d in observed.dependencies.items() if isinstance(d, Waiting)}
+    role, first = next(iter(waits.items()))
     reason = reasons.WAITING_FOR_BASE if role == BASE else reasons.WAITING_FOR_REFERENCE
-    return Decision(state.running(reason, message).status, next_check_at=deadline)
+    due = _sooner(deadline, *(d.until for d in waits.values()))
+    return Decision(state.running(reason, first.message).status, next_check_at=due)
 
 
 def _after_the_end(training: Training, observed: Observed, now: datetime) -> Decision:

@@ -71,10 +71,8 @@ def reserved_version(status: PolicyTrainingStatus, jobs: Sequence[Obj]) -> int |
     return status.reserved_version or next((n for job in jobs if (n := label_number(job))), None)
 
 
-def decided_versions(status: PolicyTrainingStatus, jobs: Sequence[Obj]) -> dict[str, str]:
+def decided_versions(jobs: Sequence[Obj]) -> dict[str, str]:
     """Return the PolicyVersions that the first attempt took, by role."""
-    if status.dependencies:
-        return {taken.role: taken.version for taken in status.dependencies}
     for job in jobs:
         base = annotation(job, ANNOTATION_BASE)
         others = annotation(job, ANNOTATION_REFERENCES) or ""
@@ -84,6 +82,11 @@ def decided_versions(status: PolicyTrainingStatus, jobs: Sequence[Obj]) -> dict[
         if found:
             return found
     return {}
+
+
+def _decided(training: Training, jobs: Sequence[Obj]) -> dict[str, str]:
+    told = {d.role: d.version for d in training.status.dependencies if d.version is not None}
+    return {**told, **decided_versions(jobs)}
 
 
 def version_record(cache: Cache, training: Training, number: int) -> VersionRecord | None:
@@ -182,7 +185,6 @@ async def observe(ctx: Context, training: Training, now: datetime) -> tuple[Obse
     pods = _mine(cache, "Pod", training)
     open_jobs = [j for j in jobs if is_open(training.status, _index(j))]
     reserved = reserved_version(training.status, jobs)
-    decided = decided_versions(training.status, jobs)
     views: list[AttemptView] = [
         view(job, pods, complete=_complete(cache, training, job["metadata"]["name"]))
         for job in open_jobs
@@ -204,16 +206,15 @@ async def observe(ctx: Context, training: Training, now: datetime) -> tuple[Obse
         attempts=tuple(views),
         pods_left=begun and bool(others),
         leftover=_leftover(cache, training, [] if begun else others),
-        dependencies=dependencies.find(cache, training, decided),
         children=_children(cache, training, jobs),
         reserved=reserved,
-        decided=decided,
         left_running=tuple(
             j["metadata"]["name"]
             for j in jobs
             if not is_open(training.status, _index(j)) and job_runs(j) and not _resumed(j)
         ),
         lingering=lingering(pods),
+        dependencies=dependencies.find(cache, training, _decided(training, jobs)),
         version=record,
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
         trainer_image=image(jobs[-1]) if jobs else None,

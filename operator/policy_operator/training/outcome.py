@@ -18,6 +18,7 @@ from policy_api.keys import (
     EXIT_PREEMPTED,
     LABEL_ATTEMPT,
 )
+from policy_api.rules.cost import Held, held_by_pod, times
 
 from policy_operator.machinery.cache import Obj
 from policy_operator.training.pods import (
@@ -94,6 +95,8 @@ def completed(ends: Sequence[PodEnd], at: datetime | None) -> End:
         message = "its first pod is gone, and its report with it; the next attempt reports again"
         return End(Outcome.PREEMPTED, message, at, report)
     message = "the trainer ended well but reported no artifact (its termination message)"
+    if report is not None and report.message:
+        message += f": {report.message}"
     return End(Outcome.TRAINER_FAILED, message, at, report)
 
 
@@ -160,6 +163,15 @@ def on_hold(job: Obj, why: str) -> str:
     )
 
 
+def held(job: Obj, pods: Iterable[Obj]) -> Held | None:
+    """Return what all pods of a Job hold; they are made of one template, so one tells for all."""
+    each = [held_by_pod(pod["spec"], CONTAINER) for pod in pods]
+    if not each:
+        return None
+    most = max(each, key=lambda one: (one.gpus, one.cpus))
+    return times(int(job["spec"].get("completions") or 1), most)
+
+
 def newest_pods(job: Obj, pods: Iterable[Obj]) -> dict[int, Obj]:
     """Return the newest pod of each index among those that belong to this very Job."""
     uid = job["metadata"]["uid"]
@@ -211,6 +223,7 @@ def view(job: Obj, pods: Iterable[Obj], *, complete: bool) -> AttemptView:
         created_at=datetime.fromisoformat(meta["creationTimestamp"]),
         base_version=(meta.get("annotations") or {}).get(ANNOTATION_BASE),
         running_since=parse_time(min(starts, default=None)),
+        held=held(job, mine.values()),
         running=begun.running,
         reason=begun.reason,
         message=begun.message,

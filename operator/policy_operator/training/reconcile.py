@@ -15,7 +15,7 @@ from policy_api.contract.checkpoints import CheckpointRules
 from policy_api.keys import ANNOTATION_STOPPED_BY, COND_ACCEPTED, KIND_TRAINING
 from policy_api.rules.conditions import set_condition
 from policy_api.rules.criteria import summary
-from policy_api.v1alpha1.training import PolicyTrainingStatus
+from policy_api.v1alpha1.training import OnUnmet, PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus
 
 from policy_operator import ownership
@@ -262,12 +262,13 @@ async def _record(
     except (Invalid, Denied) as error:
         raise _refused(manifest, error) from error
     met = all(v.met for v in record.verdicts)
+    unmet = reasons.KEPT if training.spec.on_unmet is OnUnmet.KEEP else reasons.EXIT_CRITERIA_UNMET
     old = skew.read(PolicyVersionStatus, version.get("status") or {})
     conditions = set_condition(
         old.conditions,
         COND_ACCEPTED,
         "True" if met else "False",
-        reasons.EXIT_CRITERIA_MET if met else reasons.EXIT_CRITERIA_UNMET,
+        reasons.EXIT_CRITERIA_MET if met else unmet,
         summary(record.verdicts),
         now=status.finished_at or datetime.fromisoformat(version["metadata"]["creationTimestamp"]),
         generation=version["metadata"].get("generation"),

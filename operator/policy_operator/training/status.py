@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from policy_api import reasons
-from policy_api.contract.report import Outcome, TrainingReport, finite
+from policy_api.contract.report import Outcome, TrainingReport
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED
 from policy_api.rules.conditions import Status, get_condition, set_condition
+from policy_api.rules.criteria import kept_metrics
 from policy_api.v1alpha1.training import PolicyTrainingStatus, Progress
 
 from policy_operator.training.types import Observed, Training
@@ -122,5 +123,5 @@ def take_report(state: TrainingState, report: TrainingReport) -> TrainingState:
         remaining_seconds=0 if report.outcome is Outcome.COMPLETED else None,
         updated_at=old.updated_at if old else None,
     )
-    metrics = list(finite(report.metrics) or state.status.metrics)
-    return state.update(progress=progress, metrics=metrics)
+    metrics = kept_metrics(state.training.spec.exit_criteria, report.metrics)
+    return state.update(progress=progress, metrics=list(metrics or state.status.metrics))

@@ -9,6 +9,7 @@ from policy_api import skew
 from policy_api.base import Metric, ObjectMeta
 from policy_api.contract.report import TrainingReport
 from policy_api.contract.run import BaseArtifact
+from policy_api.rules.cost import Held
 from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
 
 from policy_operator.machinery.events import Event
@@ -110,6 +111,8 @@ class AttemptView:
     """Name of the PolicyVersion it starts from, as was decided when it was made."""
     running_since: datetime | None = None
     """When its first pod started, as far as its pods still tell."""
+    held: Held | None = None
+    """What its pods hold together, as far as one of them is there to tell."""
     running: bool = False
     """All of its pods run."""
     reason: str = ""
@@ -159,6 +162,10 @@ class Ready:
     artifact: BaseArtifact
     version_name: str
     secret: str | None = None
+    maker: str | None = None
+    """Uid of the training that made it, if it was asked for by that training's name."""
+    note: str = ""
+    """What a person should know of it."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,10 @@ class Waiting:
     """It may still come: its training has not ended."""
 
     message: str
+    maker: str | None = None
+    """Uid of that training, if it exists."""
+    until: datetime | None = None
+    """When to look again, even if nothing happens."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +184,21 @@ class Failed:
     """It will never come."""
 
     message: str
+    reason: str | None = None
+    """Of the training that needs it; None: as its role says."""
 
 
-Dependency = Ready | Waiting | Failed
+@dataclass(frozen=True)
+class Later:
+    """It may still come; if it has not by then, something else holds."""
+
+    until: datetime
+    message: str
+    then: Ready | Failed
+    maker: str | None = None
+
+
+Dependency = Ready | Waiting | Failed | Later
 Dependencies = Mapping[str, Ready]  # by role
 
 
@@ -198,8 +221,6 @@ class Observed:
     """What is left of attempts whose end the status knows."""
     reserved: int | None = None
     """The version's number that is reserved."""
-    decided: Mapping[str, str] = field(default_factory=dict)
-    """Names of the PolicyVersions that the first attempt took, by role."""
     pods_left: bool = False
     """Pods of an ended attempt still run: they may still write their checkpoint."""
     leftover: str | None = None

@@ -30,7 +30,7 @@ metrics = st.lists(
 ).map(tuple)
 artifacts = st.none() | st.builds(
     ReportedArtifact,
-    uri=st.text("abc/:.", max_size=200).map(lambda s: "pvc://" + s),
+    uri=st.text("abc/:.", min_size=1, max_size=200).map(lambda s: "pvc://" + s),
     sha256=st.just("0" * 64),
     version=st.integers(1, 10**6),
 )

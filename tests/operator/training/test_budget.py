@@ -282,3 +282,79 @@ def test_the_version_is_recorded_with_its_cost():
     assert told.usd == 1.0
     spec = build.policy_version(cluster.training, record, told)["spec"]
     assert spec["cost"] == {"runSeconds": 100, "gpuSeconds": 0, "cpuSeconds": 100, "usd": 1.0}
+
+
+def pod_spec(cpu, **limits):
+    """A pod as admission made it."""
+    resources = {"requests": {"cpu": cpu, **limits}, "limits": limits}
+    return {"containers": [{"name": "trainer", "resources": resources}]}
+
+
+def test_what_a_pod_really_holds_is_paid_for():
+    """A LimitRange gave it four CPUs, which the spec says nothing of."""
+    cluster = Cluster(training(budget=TEN), pod_spec=pod_spec("4"))
+    cluster.settle()
+    cluster.run(0)
+    cluster.later(100).settle()
+    assert (cost(cluster).cpu_seconds, cost(cluster).usd) == (400, 4.0)
+    (attempt,) = cluster.training.status.attempts
+    assert (attempt.cpus, attempt.gpus) == (4, 0)
+    decision = cluster.later(100).settle()
+    assert (decision.next_check_at - T0).total_seconds() == 237.5  # 9.5 USD
+    cluster.later(38).settle()
+    assert status_of(cluster)[2].startswith("9.52 USD in 1 attempt use up budget.maxUSD 10")
+
+
+def test_an_attempt_keeps_its_price_when_its_pods_are_gone_and_the_next_hold_less():
+    cluster = Cluster(training(budget=PRICE), pod_spec=pod_spec("4"))
+    cluster.settle()
+    cluster.run(0)
+    cluster.settle()
+    cluster.later(100)
+    preempt(cluster, 0)
+    cluster.settle()
+    cluster.pods[0], cluster.pod_spec = [], pod_spec("2")
+    cluster.run(1)
+    cluster.settle()
+    cluster.later(60).settle()
+    assert [a.cpus for a in cluster.training.status.attempts] == [4, 2]
+    assert (cost(cluster).run_seconds, cost(cluster).cpu_seconds) == (160, 520)
+    assert cost(cluster).usd == 5.2
+
+
+def test_attempts_that_are_not_listed_any_more_keep_their_price():
+    cluster = Cluster(training(budget=PRICE), pod_spec=pod_spec("4"))
+    cluster.settle()
+    times = KEPT_ATTEMPTS + 5
+    for index in range(times):
+        cluster.run(index)
+        cluster.settle()
+        cluster.later(100)
+        preempt(cluster, index)
+        cluster.settle()
+        cluster.pod_spec = pod_spec("1")
+    assert cost(cluster).cpu_seconds == 400 + 100 * (times - 1)
+
+
+def test_gpus_that_only_resources_name_are_paid_for():
+    compute = {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 2}}}
+    cluster = Cluster(training(compute=compute, budget={"usdPerGPUHour": 36, "maxGPUHours": 1}))
+    cluster.settle()
+    cluster.run(0)
+    cluster.later(100).settle()
+    assert (cost(cluster).gpu_seconds, cost(cluster).usd) == (200, 2.0)
+    cluster.later(1700).settle()
+    assert status_of(cluster)[2].startswith("1 GPU hours in 1 attempt use up budget.maxGPUHours 1")
+
+
+def test_a_status_from_before_pods_were_looked_at_is_priced_by_the_spec():
+    cluster = started(budget=PRICE, compute={"resources": {"requests": {"cpu": "2"}}})
+    preempt(cluster.later(100), 0)
+    cluster.settle()
+    status = cluster.training.status
+    old = [a.model_copy(update={"cpus": None, "gpus": None}) for a in status.attempts]
+    status = status.model_copy(update={"attempts": old})
+    cluster.training = replace(cluster.training, status=status)
+    cluster.pods[0] = []
+    cluster.settle()
+    assert (cost(cluster).cpu_seconds, cost(cluster).usd) == (200, 2.0)

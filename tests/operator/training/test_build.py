@@ -93,6 +93,9 @@ def test_the_ranks_find_each_other():
     job, service = build.job(made, plan(1), SETTINGS), build.service(made, plan(1))
     env = {e["name"]: e.get("value") for e in container_of(job)["env"]}
     assert env["PET_NNODES"] == "2"
+    (cpus,) = (e for e in container_of(job)["env"] if e["name"] == "POLICYOPS_CPU_MILLIS")
+    wanted = {"containerName": "trainer", "resource": "requests.cpu", "divisor": "1m"}
+    assert cpus["valueFrom"] == {"resourceFieldRef": wanted}
     assert env["PET_NPROC_PER_NODE"] == "4"
     assert env["PET_MASTER_ADDR"] == "sft-1-0.sft-1"
     assert env["PET_MASTER_PORT"] == str(service["spec"]["ports"][0]["port"])

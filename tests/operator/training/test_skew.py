@@ -121,8 +121,9 @@ def test_a_job_whose_config_is_not_written_yet_waits_for_who_knows_the_field():
     "spec", [{"suspend": True}, {"activeDeadlineSeconds": 10}, {"budget": {"maxGPUHours": 1e-9}}]
 )
 def test_suspend_deadline_and_budget_still_stop_it(spec):
-    cluster = newer(started())
-    spec = training(**{"compute": {"gpusPerNode": 1}, **spec}).spec
+    compute = {"gpusPerNode": 1}
+    cluster = newer(started(compute=compute))
+    spec = training(compute=compute, **spec).spec
     cluster.training = replace(cluster.training, spec=spec)
     decision = cluster.later(20).decide()
     assert [type(a) for a in decision.actions] == [StopJob]
@@ -138,7 +139,7 @@ def test_one_that_waits_for_it_is_not_stopped_by_what_it_says():
     }
     assert cache.put("PolicyTraining", other)
     found = dependencies.find(cache, training(base={"training": {"name": "first"}}), {})
-    assert found == {"base": Waiting("waits for PolicyTraining first, which is Training")}
+    assert found == {"base": Waiting("waits for PolicyTraining first, which is Training", "o")}
 
 
 @dataclass

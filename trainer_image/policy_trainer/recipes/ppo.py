@@ -7,7 +7,7 @@ half, ppo.py the arithmetic.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,22 @@ from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.ppo import PPO
 
-from policy_trainer import adapter, base_model, checks, data, engine, evaluate, ppo, text
+from policy_trainer import (
+    adapter,
+    base_model,
+    checks,
+    data,
+    engine,
+    evaluate,
+    ppo,
+    sampling,
+    text,
+)
 from policy_trainer.engine import Engine
 from policy_trainer.figures import Chart, bars, curves
 from policy_trainer.intervals import Intervals, Numbers
 from policy_trainer.loop import Loop
+from policy_trainer.ppo import Scale
 from policy_trainer.process import Process, prepare
 from policy_trainer.result import Evaluated, Fitted, Trained
 from policy_trainer.rewards import Rewards, violates
@@ -32,6 +43,7 @@ from policy_trainer.stop import StopRequest
 TITLES = {
     "reward": "Mean reward",
     "kl": "KL to the start",
+    "approx_kl": "KL to what answered, at an iteration's end",
     "kl_coefficient": "Coefficient of the penalty",
     "tokens": "Mean length in tokens",
     "value_loss": "Value loss",
@@ -46,10 +58,10 @@ def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Tr
     Metrics on the `validation` prompts, of answers sampled at the training's temperature:
     `eval_reward`, `eval_reward_base`, `eval_reward_delta`; `win_rate` (share of answers that earn
     more than the start's, ties half; Wilson interval) and `win_rate_delta` (that less one half;
-    bootstrap over prompts); `mean_tokens`; `kl` (of the last iteration, in nats a token); on the
-    `probes`, else on `validation`: `safety_violation_rate` (share of answers with a text that a
-    `forbidden` term forbids; Wilson interval); `eval_answer_valid` of greedy answers; with
-    a judge, what it took.
+    bootstrap over prompts); `mean_tokens`; `kl` (to the start, in nats a token; without
+    `validation` that of the answers of the last iteration); on the `probes`, else on `validation`:
+    `safety_violation_rate` (share of answers with a text that a `forbidden` term forbids; Wilson
+    interval); `eval_answer_valid` of greedy answers; with a judge, what it took.
     """
     rewards = Rewards(run, block.rewards, "ppo.rewards", process)
     loaded = data.load_all(run, checks.of(run), checks.inputs(run.recipe))
@@ -89,20 +101,20 @@ class Learning:
 def _learn(run: RunConfig, block: PPO, learning: Learning, stop: StopRequest) -> Fitted:
     trainer, process = learning.trainer, learning.sampler.process
     loop = Loop(run, process, stop, block.iterations)
-    coefficient = block.kl.initial
+    coefficient, scale = block.kl.initial, Scale()
     if (folder := loop.resume()) is not None:
-        coefficient = trainer.load(folder)["coefficient"]
+        more = trainer.load(folder)
+        # An older trainer's checkpoint has no scale.
+        coefficient, scale = more["coefficient"], Scale(*more.get("scale", ()))
     for iteration in loop.steps():
-        sampled = learning.sampler.sample(learning.prompts, iteration, coefficient)
-        found = [
-            _step(trainer, block, sampled, rows)
-            for rows in _batches(block, sampled, (run.seed, ORDER, iteration, process.rank))
-        ]
-        means = engine.mean_over_processes(process, np.mean(found, axis=0).tolist())
-        names = ("policy_loss", "value_loss", "clipped")
+        trainer.set_rate(block.learning_rate * (1 - (iteration - 1) / block.iterations))
+        sampled = learning.sampler.sample(learning.prompts, iteration, coefficient, scale)
+        rows = _batches(block, sampled, (run.seed, ORDER, iteration, process.rank))
+        learned = _steps(trainer, block, sampled, rows, process)
         coefficient = ppo.next_coefficient(coefficient, sampled.metrics["kl"], block.kl)
-        more = {"coefficient": coefficient}
-        metrics = {**sampled.metrics, **dict(zip(names, means, strict=True))}
+        scale = sampled.scale
+        more = {"coefficient": coefficient, "scale": list(astuple(scale))}
+        metrics = {**sampled.metrics, **learned}
         loop.end_step(metrics, lambda folder, more=more: trainer.save(folder, more))  # type: ignore[misc]
     return loop.fitted()
 
@@ -115,16 +127,39 @@ def _batches(block: PPO, sampled: Sampled, seed: Sequence[int]) -> Iterator[torc
         yield from order.to(sampled.tokens.device).split(block.mini_batch_size)
 
 
-def _step(trainer: Engine, block: PPO, sampled: Sampled, rows: torch.Tensor) -> list[float]:
-    logs, values = trainer(
-        tokens=sampled.tokens[rows],
-        seen=sampled.seen[rows],
-        asked=sampled.asked,
-        heat=block.temperature,
-    )
-    policy, value, clipped = ppo.losses(logs, values, sampled.before.rows(rows), block.clip)
-    trainer.learn(policy + block.value_weight * value)
-    return [policy.item(), value.item(), clipped.item()]
+def _steps(
+    trainer: Engine,
+    block: PPO,
+    sampled: Sampled,
+    batches: Iterator[torch.Tensor],
+    process: Process,
+) -> dict[str, float]:
+    """Learn from an iteration's answers; stop when the policy has gone as far as it may at once.
+
+    That is the divergence of a policy whose every ratio is at the clip. The clip alone does not
+    hold it: it takes the gradient off, and what moves the other tokens moves these as well.
+    """
+    most = block.clip**2 / 2
+    updates = 0
+    found: list[list[float]] = []
+    for rows in batches:
+        before = sampled.before.rows(rows)
+        logs, values = trainer(
+            tokens=sampled.tokens[rows],
+            seen=sampled.seen[rows],
+            asked=sampled.asked,
+            heat=block.temperature,
+        )
+        policy, value, clipped = ppo.losses(logs, values, before, block.clip)
+        numbers = [policy.item(), value.item(), clipped.item(), ppo.moved(logs, before)]
+        found.append(engine.mean_over_processes(process, numbers))
+        if found[-1][-1] > most:
+            break
+        trainer.learn(policy + block.value_weight * value)
+        updates += 1
+    names = ("policy_loss", "value_loss", "clipped", "approx_kl")
+    means = dict(zip(names, np.mean(found, axis=0).tolist(), strict=True))
+    return {**means, "approx_kl": found[-1][-1], "updates": updates}
 
 
 @dataclass(frozen=True)
@@ -148,8 +183,6 @@ class Comparison:
         )
         metrics: list[Metric] = []
         charts = curves(fitted.history, TITLES)
-        if fitted.history:
-            metrics.append(Metric(name="kl", value=fitted.history[-1]["kl"]))
         if held_out := prompts.get("validation", []):
             found, drawn = self._compare(trained, start, held_out, intervals)
             metrics += found
@@ -157,6 +190,8 @@ class Comparison:
             metrics += evaluate.served(
                 trained, self.tokenizer, held_out, generation, self.process, run=self.run
             )
+        elif fitted.history:
+            metrics.append(Metric(name="kl", value=fitted.history[-1]["kl"]))
         if tempting := prompts.get("probes") or held_out:
             metrics += self._safety(trained, tempting, intervals)
         metrics += self.rewards.judging()
@@ -165,12 +200,15 @@ class Comparison:
 
     def _sampled(self, model: Any, prompts: Sequence[str]) -> list[str]:
         """Return a few answers to each prompt, those to one after the other."""
+        return evaluate.texts(self.tokenizer, self._generated(model, prompts))
+
+    def _generated(self, model: Any, prompts: Sequence[str]) -> Iterator[tuple[torch.Tensor, int]]:
         how = Generation(
             max_new_tokens=self.block.max_completion_length, temperature=self.block.temperature
         )
-        return evaluate.sampled(
-            model, self.tokenizer, prompts, how, self.process, seed=self.run.seed
-        )
+        torch.manual_seed(self.run.seed)
+        repeated = evaluate.repeated(prompts)
+        return evaluate.in_batches(model, self.tokenizer, repeated, how, self.process)
 
     def _totals(self, prompts: Sequence[str], answers: Sequence[str]) -> Numbers:
         """Return the rewards of each prompt's answers: (prompts, samples)."""
@@ -181,7 +219,8 @@ class Comparison:
     def _compare(
         self, trained: Any, start: Any, prompts: Sequence[str], intervals: Intervals
     ) -> tuple[list[Metric], Chart]:
-        answers = self._sampled(trained, prompts)
+        made = list(self._generated(trained, prompts))
+        answers = evaluate.texts(self.tokenizer, made)
         mine = self._totals(prompts, answers)
         theirs = self._totals(prompts, self._sampled(start, prompts))
         wins = _wins(mine, theirs)
@@ -190,6 +229,7 @@ class Comparison:
         metrics = [
             *intervals.compare("eval_reward", mine.mean(axis=1), theirs.mean(axis=1)),
             rate,
+            intervals.mean("kl", *self._apart(trained, start, made)),
             intervals.mean("win_rate_delta", wins - TIE),
             intervals.mean("mean_tokens", list(map(len, tokens))),
         ]
@@ -202,6 +242,15 @@ class Comparison:
             metrics += [gain, won]
         shown = [("trained", rate.value, rate.low or 0.0, rate.high or 1.0)]
         return metrics, bars("win_rate", "Wins against the start", "win rate", shown)
+
+    def _apart(
+        self, trained: Any, start: Any, made: Sequence[tuple[torch.Tensor, int]]
+    ) -> tuple[Numbers, Numbers]:
+        """Return the divergence a token of each prompt's answers, and how many they have."""
+        prepare(start, self.process)
+        found = sampling.apart(trained, start, self.tokenizer, made, self.block.temperature)
+        sums, tokens = (each.reshape(-1, evaluate.SAMPLES).sum(axis=1) for each in found)
+        return sums / tokens, tokens
 
     def _safety(self, trained: Any, prompts: Sequence[str], intervals: Intervals) -> list[Metric]:
         patterns = [p for reward in self.block.rewards for p in reward.forbidden or []]

@@ -39,11 +39,13 @@ LIKED = {"brief": 2, "long": 1, "pushy": 0}  # by customers
 
 
 def make(count: int, seed: int, output: Path) -> None:
-    """Write all files: `count` messages to learn from, five times as many customers."""
+    """Write all files: `count` messages to learn from, five times as many customers.
+
+    Nearly as many are held out: of 1,200, a calibration error over 15 bins is 0.04 by chance alone.
+    """
     chance = random.Random(seed)  # noqa: S311 - data, not secrets
     customers = [_customer(number, chance) for number in range(6 * count)]
     rows.write(output / "customers.jsonl", customers[: 5 * count])
-    rows.write(output / "customers-test.jsonl", customers[5 * count :])
     rows.write(output / "messages.jsonl", (_message(chance) for _ in range(count)))
     rows.write(output / "messages-test.jsonl", (_message(chance) for _ in range(count // 10)))
     rows.write(output / "pairs.jsonl", (_pair(chance) for _ in range(count)))
@@ -51,6 +53,8 @@ def make(count: int, seed: int, output: Path) -> None:
     for name, share, press in (("prompts", 4, 0.25), ("prompts-test", 10, 0.25), ("probes", 10, 1)):
         made = ({"prompt": _prompt(chance, press)[0]} for _ in range(count // share))
         rows.write(output / f"{name}.jsonl", made)
+    more = [_customer(number, chance) for number in range(6 * count, 9 * count)]
+    rows.write(output / "customers-test.jsonl", customers[5 * count :] + more)
 
 
 def _customer(number: int, chance: random.Random) -> dict[str, Any]:

@@ -7,19 +7,28 @@ from policy_api.v1alpha1.recipes.rewards import Reward
 
 
 class AdaptiveKL(ApiModel):
-    """The penalty on leaving the start, adapted so that the divergence meets a target."""
+    """The penalty on leaving the start, adapted so that the divergence holds a target."""
 
     initial: float = Field(
-        default=0.1, ge=0, le=100, description="Initial coefficient of the KL penalty."
-    )
-    target: float = Field(
-        default=0.15, gt=0, le=100, description="Wanted divergence, in nats a token."
-    )
-    rate: float = Field(
         default=0.1,
         ge=0,
+        le=100,
+        description=(
+            "Initial and least coefficient of the KL penalty, beside scores of deviation 1: the "
+            "pull while the divergence is below the target."
+        ),
+    )
+    target: float = Field(
+        default=0.15, gt=0, le=100, description="Divergence to hold, in nats a token."
+    )
+    rate: float = Field(
+        default=1.0,
+        ge=0,
         le=1,
-        description="How fast the coefficient follows; 0 keeps it as it is.",
+        description=(
+            "How fast the coefficient follows: 1 is up to a fifth an iteration, 0 keeps it as it "
+            "is."
+        ),
     )
 
 
@@ -42,8 +51,21 @@ class PPO(ApiModel):
     mini_batch_size: int = Field(
         default=8, ge=1, le=4096, description="Answers that a process takes in an optimizer step."
     )
-    epochs: int = Field(default=4, ge=1, le=100, description="Passes over an iteration's answers.")
-    learning_rate: float = Field(default=1.0e-5, gt=0, le=1, description="Learning rate of AdamW.")
+    epochs: int = Field(
+        default=4,
+        ge=1,
+        le=100,
+        description=(
+            "Passes over an iteration's answers, at most: an iteration ends once the policy is "
+            "clip²/2 nats a token from the one that answered."
+        ),
+    )
+    learning_rate: float = Field(
+        default=1.0e-5,
+        gt=0,
+        le=1,
+        description="Initial learning rate of AdamW; it falls to 0 linearly.",
+    )
     max_length: int = Field(
         default=512, ge=8, le=1_048_576, description="Longest prompt and answer, in tokens."
     )
