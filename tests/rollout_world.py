@@ -228,7 +228,7 @@ class World:
         self.cache.put(kind, obj)
         return obj
 
-    def unreadable(self, *kinds: str) -> str | None:
+    def unreadable(self, namespace: str, *kinds: str) -> str | None:
         return next((f"{k} is forbidden" for k in kinds if k in self.denied), None)
 
     async def has_api(self, group: str, version: str, plural: str) -> bool:

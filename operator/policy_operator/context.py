@@ -9,6 +9,7 @@ from policy_operator.access.tls import Authority
 from policy_operator.machinery.cache import Cache
 from policy_operator.machinery.complaints import Complaints
 from policy_operator.machinery.events import EventRecorder
+from policy_operator.machinery.health import place
 from policy_operator.machinery.kube import Kube
 from policy_operator.machinery.progress import ProgressStore
 from policy_operator.machinery.queue import Queue
@@ -35,8 +36,9 @@ class Context:
     authority: Authority
     complaints: Complaints
     denied: Mapping[str, str] = field(default_factory=dict)
-    """Kinds that we may not read now, and the API server's sentence about each."""
+    """What we may not read now (`health.place`), and the API server's sentence about it."""
 
-    def unreadable(self, *kinds: str) -> str | None:
-        """Say why one of these kinds can't be read, if so: what needs it must wait."""
-        return next((self.denied[kind] for kind in kinds if kind in self.denied), None)
+    def unreadable(self, namespace: str, *kinds: str) -> str | None:
+        """Say why one of these kinds can't be read there, if so: what needs it must wait."""
+        places = (place(kind, where) for kind in kinds for where in (None, namespace))
+        return next((self.denied[p] for p in places if p in self.denied), None)

@@ -29,7 +29,7 @@ from policy_operator.machinery.cache import Cache, object_id
 from policy_operator.machinery.chores import Chore
 from policy_operator.machinery.complaints import Complaints
 from policy_operator.machinery.events import Event, EventRecorder
-from policy_operator.machinery.health import Health
+from policy_operator.machinery.health import Health, place
 from policy_operator.machinery.intake import Intake
 from policy_operator.machinery.kube import (
     ApiError,
@@ -110,9 +110,10 @@ class Operator:
         parts: dict[str, Coroutine[None, None, None]] = {
             "kopf": kopf.operator(
                 registry=registry(configuration, self._intake),
-                settings=kopf_settings(),
+                settings=kopf_settings(settings),
                 standalone=True,
-                clusterwide=True,
+                clusterwide=not settings.namespaces,
+                namespaces=list(settings.namespaces),
                 # kopf's own guess asks for the user's name, which an image's numeric user lacks.
                 identity=cast(Any, settings.pod_name),
                 ready_flag=kopf_ready,
@@ -128,7 +129,7 @@ class Operator:
             "stop": self._wait_for_stop(kopf_ready),
         }
         for watch in self._watches:
-            parts[f"watch of {watch.kind}"] = watch.run()
+            parts[f"watch of {place(watch.kind, watch.namespace)}"] = watch.run()
         tasks = {asyncio.create_task(part, name=name) for name, part in parts.items()}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

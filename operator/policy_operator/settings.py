@@ -26,6 +26,8 @@ class Settings:
     """POLICYOPS_TRAINER_IMAGE: image of trainings that name none."""
     server_image: str = "policyops/server:dev"
     """POLICYOPS_SERVER_IMAGE: image of deployments that name none."""
+    namespaces: tuple[str, ...] = ()
+    """POLICYOPS_NAMESPACES: the namespaces that it works in, and needs rights in; empty: all."""
     prometheus_url: str | None = None
     """POLICYOPS_PROMETHEUS_URL: e.g. http://prometheus.monitoring.svc:9090; unset: not polled."""
     service_host: str = ""
@@ -99,6 +101,7 @@ def from_env(env: Mapping[str, str] | None = None) -> Settings:
         label_pod=flag("POLICYOPS_LABEL_POD", defaults.label_pod),
         trainer_image=text("POLICYOPS_TRAINER_IMAGE", defaults.trainer_image),
         server_image=text("POLICYOPS_SERVER_IMAGE", defaults.server_image),
+        namespaces=_names(text("POLICYOPS_NAMESPACES", "")),
         prometheus_url=env.get("POLICYOPS_PROMETHEUS_URL") or None,
         service_host=text("POLICYOPS_SERVICE_HOST", defaults.service_host),
         service_port=int(number("POLICYOPS_SERVICE_PORT", defaults.service_port)),

@@ -15,8 +15,9 @@ from integration.client import Api, Obj
 from integration.operator_process import REPO
 
 USER = "policy-operator"
+NAMESPACED = "policy-operator-namespaced"  # a user with the rights of manifests/namespaced
 BASE = REPO / "manifests" / "base"
-_SUBJECTS = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}]
+BINDING = REPO / "manifests" / "namespaced" / "namespace" / "rolebinding.yaml"
 
 
 class Right(NamedTuple):
@@ -27,37 +28,62 @@ class Right(NamedTuple):
     verb: str
 
 
-def _shipped() -> Iterator[Obj]:
+def _shipped(user: str = USER) -> Iterator[Obj]:
     for name in ("rbac.yaml", "rbac-namespaces.yaml"):
         for manifest in yaml.safe_load_all((BASE / name).read_text()):
             if "subjects" in manifest:
-                manifest["subjects"] = _SUBJECTS
+                manifest["subjects"] = _subjects(user)
             if manifest["kind"] != "ServiceAccount":
                 yield manifest
 
 
-def _kinds(*kinds: str) -> str:
-    """Return the shipped objects of these kinds, as kubectl reads them."""
-    return yaml.safe_dump_all([m for m in _shipped() if m["kind"] in kinds])
+def _subjects(user: str) -> list[Obj]:
+    return [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]
 
 
 def grant_cluster(cluster: ControlPlane) -> Path:
     """Give the operators' user its rights in the cluster; return the kubeconfig it comes with."""
-    cluster.kubectl(
-        "apply", "--server-side", "-f", "-", stdin=_kinds("ClusterRole", "ClusterRoleBinding")
-    )
+    wanted = [m for m in _shipped() if m["kind"].startswith("Cluster")]
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(wanted))
+    return _kubeconfig(cluster, USER)
+
+
+def grant_namespaced(cluster: ControlPlane, home: str, *namespaces: str) -> Path:
+    """Give another user the rights of manifests/namespaced; return the kubeconfig it comes with."""
+    wanted = [
+        m
+        for m in _shipped(NAMESPACED)
+        if m["kind"] == "ClusterRoleBinding" and m["metadata"]["name"].endswith("-tokenreview")
+    ]
+    wanted[0]["metadata"]["name"] += "-namespaced"
+    wanted += _homely(NAMESPACED, home)
+    for namespace in namespaces:
+        binding = yaml.safe_load(BINDING.read_text())
+        binding["metadata"]["namespace"] = namespace
+        wanted.append({**binding, "subjects": _subjects(NAMESPACED)})
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(wanted))
+    return _kubeconfig(cluster, NAMESPACED)
+
+
+def _kubeconfig(cluster: ControlPlane, user: str) -> Path:
     authority = cluster.authority()
-    pair = authority.issue("operator", USER)
-    return authority.kubeconfig(cluster.folder / "operator.kubeconfig", cluster.server, pair, USER)
+    pair = authority.issue(user, user)
+    return authority.kubeconfig(cluster.folder / f"{user}.kubeconfig", cluster.server, pair, user)
+
+
+def _homely(user: str, namespace: str) -> list[Obj]:
+    """Return what an operator needs in the namespace that it runs in."""
+    found = [m for m in _shipped(user) if m["kind"] in ("Role", "RoleBinding")]
+    for manifest in found:
+        manifest["metadata"]["namespace"] = namespace
+    return found
 
 
 def grant_home(api: Api, namespace: str) -> None:
     """Give the operators' user what it needs in the namespace that an operator runs in."""
-    for manifest in _shipped():
-        if manifest["kind"] in ("Role", "RoleBinding"):
-            manifest["metadata"]["namespace"] = namespace
-            if api.find(manifest["kind"], namespace, manifest["metadata"]["name"]) is None:
-                api.create(manifest)
+    for manifest in _homely(USER, namespace):
+        if api.find(manifest["kind"], namespace, manifest["metadata"]["name"]) is None:
+            api.create(manifest)
 
 
 def granted() -> set[Right]:

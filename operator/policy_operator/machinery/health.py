@@ -16,6 +16,11 @@ _SILENCE = 60.0  # seconds of answered calls without any event
 _STEP = 5.0  # a gap between two answered calls counts at most this much
 
 
+def place(kind: str, namespace: str | None) -> str:
+    """Name what can't be read: a kind, or a kind in one namespace."""
+    return kind if namespace is None else f"{kind} in {namespace}"
+
+
 class Health:
     """What the probes ask."""
 
@@ -29,17 +34,17 @@ class Health:
         self.waits_for = "a certificate"
         """What keeps us from serving trainers and Alertmanager; empty once we do."""
         self.denied: dict[str, str] = {}
-        """Kinds that we may not read, and the API server's sentence about it."""
+        """What we may not read (`place`), and the API server's sentence about it."""
 
-    def deny(self, kind: str, message: str) -> bool:
-        """Note that a kind can't be read; say whether that is news."""
-        news = self.denied.get(kind) != message
-        self.denied[kind] = message
+    def deny(self, what: str, message: str) -> bool:
+        """Note that something can't be read; say whether that is news."""
+        news = self.denied.get(what) != message
+        self.denied[what] = message
         return news
 
-    def allowed(self, kind: str) -> None:
-        """Note that a kind was read."""
-        self.denied.pop(kind, None)
+    def allowed(self, what: str) -> None:
+        """Note that it was read."""
+        self.denied.pop(what, None)
 
     def event(self) -> None:
         """Note that a watch delivered something."""

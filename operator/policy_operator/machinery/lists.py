@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from policy_operator.machinery.cache import Cache, Obj, object_id, resource_version
-from policy_operator.machinery.health import Health
+from policy_operator.machinery.health import Health, place
 from policy_operator.machinery.intake import Intake
 from policy_operator.machinery.kube import ApiError, Kube, NotFound
 from policy_operator.machinery.outage import Unreachable
@@ -33,7 +33,8 @@ class Scope:
 
     labels: str | None = None
     fields: str | None = None
-    namespace: str | None = None
+    namespaces: tuple[str | None, ...] = (None,)
+    """Each is listed and watched by itself; None: all of them at once."""
 
 
 class Lists:
@@ -46,11 +47,15 @@ class Lists:
         self._cache = cache
         self._intake = intake
         self._health = health
-        self._scopes = scopes
+        self.scopes = scopes
         self._some = asyncio.Semaphore(_SIDE_BY_SIDE)
 
-    async def read(self, kind: str) -> int | None:
+    async def read(self, kind: str, namespace: str | None) -> int | None:
         """List a kind, in pages and slices; what a broken watch missed is found here.
+
+        Args:
+            kind: What to list.
+            namespace: One of its scope's namespaces.
 
         Returns:
             The resource version from which to watch; None when the cluster has no such kind, or
@@ -61,44 +66,47 @@ class Lists:
         """
         async with self._some:
             try:
-                version = await self._read(kind)
+                version = await self._read(kind, namespace)
             except NotFound:  # an optional API (Gateway, Prometheus Operator) is not installed
-                await self._take_away(kind, set(), None)
+                await self._take_away(kind, namespace, set(), None)
                 version = None
             except ApiError as error:
                 if error.status != HTTPStatus.FORBIDDEN:
                     raise
-                self.deny(kind, error.message)
+                self.deny(kind, namespace, error.message)
                 return None
-        self._health.allowed(kind)
+        self._health.allowed(place(kind, namespace))
         return version
 
-    def deny(self, kind: str, message: str) -> None:
+    def deny(self, kind: str, namespace: str | None, message: str) -> None:
         """Note that we may not read a kind, and say so once."""
-        if self._health.deny(kind, message):
-            log.error("%s can't be read, and what needs it waits: %s", kind, message)
+        what = place(kind, namespace)
+        if self._health.deny(what, message):
+            log.error("%s can't be read, and what needs it waits: %s", what, message)
 
-    async def _read(self, kind: str) -> int:
-        scope, pace = self._scopes[kind], Pace()
+    async def _read(self, kind: str, namespace: str | None) -> int:
+        scope, pace = self.scopes[kind], Pace()
         listed: set[tuple[str, str]] = set()
         version = 0
-        async for objects, at in self._kube.pages(
-            kind, scope.namespace, scope.labels, scope.fields
-        ):
+        async for objects, at in self._kube.pages(kind, namespace, scope.labels, scope.fields):
             version = at
             for obj in objects:
                 listed.add(object_id(obj))
                 self._intake.answer(kind, obj, False)
                 await pace.rest()
-        await self._take_away(kind, listed, version)
+        await self._take_away(kind, namespace, listed, version)
         return version
 
     async def _take_away(
-        self, kind: str, listed: set[tuple[str, str]], version: int | None
+        self,
+        kind: str,
+        namespace: str | None,
+        listed: set[tuple[str, str]],
+        version: int | None,
     ) -> None:
         """Drop what is in the cache, not newer than the list, and not in it."""
         pace = Pace()
-        for obj in self._cache.list(kind):
+        for obj in self._cache.list(kind, namespace):
             at = resource_version(obj) if version is None else version
             if object_id(obj) not in listed and resource_version(obj) <= at:
                 self._cache.remove(kind, obj, at)
@@ -109,21 +117,22 @@ class Lists:
     async def read_all(self, *kinds: str) -> None:
         """List these kinds, or every kind, until the API server has answered for each."""
 
-        async def until_done(kind: str) -> None:
-            delay = _FIRST_DELAY
+        async def until_done(kind: str, namespace: str | None) -> None:
+            what, delay = place(kind, namespace), _FIRST_DELAY
             while True:
                 try:
-                    await self.read(kind)
+                    await self.read(kind, namespace)
                 except Unreachable:
                     await asyncio.sleep(_AWAY_DELAY)
                 except (ApiError, OSError) as error:
-                    log.warning("%s could not be listed, again in %.1f s: %s", kind, delay, error)
+                    log.warning("%s could not be listed, again in %.1f s: %s", what, delay, error)
                     await asyncio.sleep(delay)
                     delay = min(_LAST_DELAY, delay * 2)
                 else:
                     return
 
-        await asyncio.gather(*(until_done(kind) for kind in kinds or self._scopes))
+        places = ((k, n) for k in kinds or self.scopes for n in self.scopes[k].namespaces)
+        await asyncio.gather(*(until_done(kind, namespace) for kind, namespace in places))
         self._health.synced = self._health.synced or not kinds
 
 
@@ -133,7 +142,7 @@ class Watch:
     def __init__(
         self,
         kind: str,
-        scope: Scope,
+        namespace: str | None,
         lists: Lists,
         kube: Kube,
         tell: Callable[[str, str, Obj], None],
@@ -142,13 +151,14 @@ class Watch:
 
         Args:
             kind: What to watch.
-            scope: Which of them.
-            lists: Where to begin, and to begin again.
+            namespace: One of the namespaces of the kind's scope.
+            lists: Where to begin, and to begin again; it knows the scope.
             kube: The API server.
             tell: Takes (kind, type, object) of every event, bookmarks included.
         """
         self.kind = kind
-        self._scope = scope
+        self.namespace = namespace
+        self._scope = lists.scopes[kind]
         self._lists = lists
         self._kube = kube
         self._tell = tell
@@ -161,7 +171,7 @@ class Watch:
         delay = _FIRST_DELAY
         while True:
             try:
-                version = await self._lists.read(self.kind)
+                version = await self._lists.read(self.kind, self.namespace)
                 self.begun.set()
                 if version is None:
                     await asyncio.sleep(_ABSENT_DELAY)
@@ -172,9 +182,10 @@ class Watch:
                 await asyncio.sleep(_AWAY_DELAY)
             except (ApiError, OSError) as error:
                 if isinstance(error, ApiError) and error.status == HTTPStatus.FORBIDDEN:
-                    self._lists.deny(self.kind, error.message)
+                    self._lists.deny(self.kind, self.namespace, error.message)
                 else:
-                    log.warning("the watch of %s begins anew: %s", self.kind, error)
+                    what = place(self.kind, self.namespace)
+                    log.warning("the watch of %s begins anew: %s", what, error)
                 await asyncio.sleep(delay)
                 delay = min(_LAST_DELAY, delay * 2)
             else:
@@ -204,7 +215,7 @@ class Watch:
     async def _once(self) -> None:
         scope, pace = self._scope, Pace()
         async for event_type, obj in self._kube.watch(
-            self.kind, self._version, scope.namespace, scope.labels, scope.fields
+            self.kind, self._version, self.namespace, scope.labels, scope.fields
         ):
             self._version = resource_version(obj)
             self._tell(self.kind, event_type, obj)

@@ -27,19 +27,21 @@ from policy_operator.machinery.resources import RESOURCES
 from policy_operator.settings import Settings
 
 # Kinds that users write are watched whole; of all others only what carries one of our labels.
-_OURS = Scope(labels=f"{LABEL_MANAGED_BY}={FIELD_MANAGER}")
+_OURS = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
+_MADE = ("Job", "Pod", "Service", "ConfigMap", "Deployment", "HTTPRoute", "PrometheusRule")
 BY_KOPF = (KIND_TRAINING, KIND_DEPLOYMENT)
 
 
 def scopes(settings: Settings) -> dict[str, Scope]:
     """Return every kind that we look at, and which of its objects."""
+    where = settings.namespaces or (None,)
+    lease = f"metadata.name={settings.lease_name}"
     return {
-        **{kind: Scope() for kind in (*BY_KOPF, "PolicyVersion")},
-        **dict.fromkeys(("Job", "Pod", "Service", "ConfigMap", "Deployment"), _OURS),
-        **dict.fromkeys(("HTTPRoute", "PrometheusRule"), _OURS),
+        **{kind: Scope(namespaces=where) for kind in (*BY_KOPF, "PolicyVersion")},
+        **{kind: Scope(labels=_OURS, namespaces=where) for kind in _MADE},
         # The headless Services of trainings have EndpointSlices too, which tell nobody anything.
-        "EndpointSlice": Scope(labels=LABEL_DEPLOYMENT),
-        "Lease": Scope(fields=f"metadata.name={settings.lease_name}", namespace=settings.namespace),
+        "EndpointSlice": Scope(labels=LABEL_DEPLOYMENT, namespaces=where),
+        "Lease": Scope(fields=lease, namespaces=(settings.namespace,)),
     }
 
 
@@ -62,8 +64,9 @@ def watches(
             nudge(obj)
 
     return [
-        Watch(kind, scope, lists, kube, tell)
+        Watch(kind, namespace, lists, kube, tell)
         for kind, scope in scopes(settings).items()
+        for namespace in scope.namespaces
         if kind not in BY_KOPF
     ]
 
@@ -167,9 +170,11 @@ class _ForEver:
         return itertools.chain((0.5, 1.0), itertools.repeat(2.0))
 
 
-def kopf_settings() -> kopf.OperatorSettings:
+def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """Return kopf's settings; each departure from its defaults has its reason."""
     made = kopf.OperatorSettings()
+    # Whoever may read only some namespaces may not watch which kinds the cluster has.
+    made.scanning.disabled = bool(settings.namespaces)
     made.posting.enabled = False  # we send our own Events
     # A worker keeps its task this long after an object's last event. There is no worker_limit:
     # with one, idle workers hold slots and a burst of objects crawls.

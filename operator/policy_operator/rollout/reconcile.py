@@ -92,7 +92,7 @@ async def reconcile(
                 await _forget(key, ctx, now)
                 ctx.queue.forget(key)
                 return None
-            why = ctx.unreadable(*_NEEDS)
+            why = ctx.unreadable(key.namespace, *_NEEDS)
             try:
                 # An alert is acted on by what we know: the route is written all the same.
                 if why is not None and not signals:

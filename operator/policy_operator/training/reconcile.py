@@ -83,7 +83,7 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
             ctx.queue.forget(key)
             return None
         training = Training.parse(obj)
-        if (why := ctx.unreadable(*_NEEDS)) is not None:
+        if (why := ctx.unreadable(key.namespace, *_NEEDS)) is not None:
             return await _wait(ctx, obj, training, why, now)
         observed, reserved = await observe(ctx, training, now)
         decision = decide(training, replace(observed, refusal=refusal), now)

@@ -7,19 +7,24 @@ from typing import Any
 
 from clockwork import Loop, play
 from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.health import Health
+from policy_operator.machinery.health import Health, place
 from policy_operator.machinery.intake import Intake
 from policy_operator.machinery.kube import ApiError, NotFound
 from policy_operator.machinery.lists import Lists, Scope, Watch
 from policy_operator.machinery.outage import Outage, Unreachable
 from policy_operator.machinery.queue import Queue
 
-SCOPES = {"Job": Scope(labels="mine"), "Pod": Scope(), "HTTPRoute": Scope()}
+SCOPES = {
+    "Job": Scope(labels="mine"),
+    "Pod": Scope(),
+    "HTTPRoute": Scope(),
+    "Service": Scope(namespaces=("ml", "team-b")),
+}
 FORBIDDEN = ApiError(403, "Forbidden", 'User "x" cannot list resource "pods"', "GET /pods")
 
 
-def obj(name: str, version: int, **labels: str) -> dict[str, Any]:
-    meta = {"namespace": "ml", "name": name, "uid": name, "resourceVersion": str(version)}
+def obj(name: str, version: int, namespace: str = "ml", **labels: str) -> dict[str, Any]:
+    meta = {"namespace": namespace, "name": name, "uid": name, "resourceVersion": str(version)}
     return {"metadata": {**meta, "labels": labels}}
 
 
@@ -35,11 +40,14 @@ class Server:
     streams: list[asyncio.Queue[Any]] = field(default_factory=list)
 
     async def pages(self, kind, namespace, labels, fields):
-        assert Scope(labels, fields, namespace) == SCOPES[kind]
-        self.calls.append(("list", kind, 0))
-        if kind in self.refusals:
-            raise self.refusals[kind]
-        found = list(self.objects.get(kind, []))
+        scope = SCOPES[kind]
+        assert (labels, fields) == (scope.labels, scope.fields)
+        assert namespace in scope.namespaces
+        what = place(kind, namespace)
+        self.calls.append(("list", what, 0))
+        if what in self.refusals:
+            raise self.refusals[what]
+        found = list(self.objects.get(what, []))
         for start in range(0, max(1, len(found)), 2):
             yield found[start : start + 2], self.version
             await asyncio.sleep(0)
@@ -69,7 +77,7 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def watching(self, kind: str):
-        watch = Watch(kind, SCOPES[kind], self.lists, self.server, self.intake.event)
+        watch = Watch(kind, None, self.lists, self.server, self.intake.event)
         task = asyncio.create_task(watch.run())
         try:
             yield
@@ -87,7 +95,7 @@ def test_a_list_drops_what_vanished_and_keeps_what_is_newer_than_it():
         for name, version in (("gone", 3), ("kept", 4), ("written-after", 12)):
             rig.cache.put("Job", obj(name, version))
         rig.server.objects["Job"] = [obj("kept", 4), obj("fresh", 9), obj("third", 8)]
-        assert await rig.lists.read("Job") == 10
+        assert await rig.lists.read("Job", None) == 10
         assert rig.names("Job") == ["fresh", "kept", "third", "written-after"]
         assert rig.cache.synced("Job")
 
@@ -116,6 +124,23 @@ def test_a_kind_that_is_refused_holds_up_no_other_and_is_asked_for_less_and_less
             assert not rig.health.denied
         told = [r.getMessage() for r in caplog.records]
         assert told == [f"Pod can't be read, and what needs it waits: {FORBIDDEN.message}"]
+
+    play(story)
+
+
+def test_each_namespace_is_read_by_itself_and_one_that_is_refused_holds_up_no_other():
+    async def story(loop: Loop) -> None:
+        rig = Rig(loop)
+        for name, where in (("gone", "ml"), ("theirs", "team-b")):
+            rig.cache.put("Service", obj(name, 3, where))
+        rig.server.objects["Service in ml"] = [obj("fresh", 4)]
+        rig.server.refusals["Service in team-b"] = FORBIDDEN
+        await rig.lists.read_all("Service")
+        assert rig.names("Service") == ["fresh", "theirs"]
+        assert rig.health.denied == {"Service in team-b": FORBIDDEN.message}
+        rig.server.refusals.clear()
+        await rig.lists.read_all("Service")
+        assert (rig.names("Service"), rig.health.denied) == (["fresh"], {})
 
     play(story)
 
