@@ -1,8 +1,10 @@
 """Read the cache into an Observed: the children, the versions, the alerts."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Literal
 
 from policy_api import skew
@@ -20,6 +22,7 @@ from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_operator.children import Foreign, owned, stamp_of
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
+from policy_operator.machinery.kube import ApiError
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.registry.types import VersionRecord
 from policy_operator.rollout import routes, rules
@@ -31,6 +34,8 @@ from policy_operator.rollout.types import (
     ServerObserved,
     TrainingRecord,
 )
+
+log = logging.getLogger(__name__)
 
 RulesKind = Literal["PrometheusRule", "ConfigMap"]
 
@@ -235,11 +240,21 @@ async def observe(
 
 
 async def _gateway(pdep: PolicyDeployment, ctx: Context) -> Obj | None:
-    """Read the first Gateway while the URL is unknown or the spec is new; it is not watched."""
+    """Read the first Gateway while the URL is unknown or the spec is new; it is not watched.
+
+    It may be in a namespace in which we have no rights: then the URL stays unknown, and no more.
+    """
     if pdep.status.url is not None and pdep.status.observed_generation == pdep.meta.generation:
         return None
     parent = pdep.spec.traffic.parent_refs[0]
-    return await ctx.kube.get("Gateway", parent.namespace or pdep.meta.namespace, parent.name)
+    namespace = parent.namespace or pdep.meta.namespace
+    try:
+        return await ctx.kube.get("Gateway", namespace, parent.name)
+    except ApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        log.debug("the URL is not known: %s", error)
+        return None
 
 
 def _own(cache: Cache, pdep: PolicyDeployment, kind: str, name: str) -> Obj | None:
