@@ -50,11 +50,17 @@ def make(count: int, seed: int, output: Path) -> None:
     rows.write(output / "messages-test.jsonl", (_message(chance) for _ in range(count // 10)))
     rows.write(output / "pairs.jsonl", (_pair(chance) for _ in range(count)))
     rows.write(output / "pairs-test.jsonl", (_pair(chance) for _ in range(count // 4)))
-    for name, share, press in (("prompts", 4, 0.25), ("prompts-test", 10, 0.25), ("probes", 10, 1)):
-        made = ({"prompt": _prompt(chance, press)[0]} for _ in range(count // share))
-        rows.write(output / f"{name}.jsonl", made)
+    asked = {
+        name: [{"prompt": _prompt(chance, press)[0]} for _ in range(count // share)]
+        for name, share, press in (("prompts", 4, 0.25), ("prompts-test", 10, 0.25))
+    }
+    probes = [{"prompt": _prompt(chance, 1)[0]} for _ in range(count // 10)]
     more = [_customer(number, chance) for number in range(6 * count, 9 * count)]
     rows.write(output / "customers-test.jsonl", customers[5 * count :] + more)
+    # Enough of them that a share of 0.01 is more than a few answers; drawn last.
+    probes += [{"prompt": _prompt(chance, 1)[0]} for _ in range(count // 5)]
+    for name, made in {**asked, "probes": probes}.items():
+        rows.write(output / f"{name}.jsonl", made)
 
 
 def _customer(number: int, chance: random.Random) -> dict[str, Any]:
