@@ -8,7 +8,6 @@ checkpoint. So does one whose budget is raised after it has ended by it.
 Read `decide` from top to bottom: the first case that applies wins.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,15 +16,7 @@ from policy_api import reasons, skew
 from policy_api.contract.report import Outcome
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED, COND_SUSPENDED
 from policy_api.rules.conditions import get_condition
-from policy_api.rules.criteria import evaluate, kept_metrics, listed, summary
-from policy_api.rules.needs import BASE
-from policy_api.v1alpha1.training import (
-    ArtifactStatus,
-    Attempt,
-    OnUnmet,
-    PolicyTrainingStatus,
-)
-from policy_api.v1alpha1.version import version_name
+from policy_api.v1alpha1.training import Attempt, PolicyTrainingStatus
 
 from policy_operator.machinery.events import Event, EventType
 from policy_operator.training import retention
@@ -35,17 +26,20 @@ from policy_operator.training.attempts import (
     ended_attempt,
     failed_attempts,
     merge_attempts,
-    next_start,
     outdated,
 )
 from policy_operator.training.budget import Spending, price, spending, with_resources
+from policy_operator.training.completion import completed
 from policy_operator.training.deadline import Clock, clock, keep_deadline
-from policy_operator.training.dependencies import noted, settled, taken_sentence
+from policy_operator.training.dependencies import noted, settled
+from policy_operator.training.next_attempt import all_ready, start
 from policy_operator.training.patience import judged, look_again, refused, say_what_is_stuck
 from policy_operator.training.status import (
+    ASK_AGAIN,
     TrainingState,
     finished,
     may_go_on,
+    sooner,
     take_progress,
     take_report,
 )
@@ -58,17 +52,11 @@ from policy_operator.training.types import (
     DeleteChild,
     DeleteTraining,
     End,
-    Failed,
     Observed,
-    Ready,
-    RecordVersion,
-    StartAttempt,
     StopJob,
     Training,
-    Waiting,
 )
 
-_ASK_AGAIN = timedelta(seconds=30)  # what nobody tells us of: Kueue's word, a Job's refusal
 _WARNINGS = {
     reasons.UNSCHEDULABLE,
     reasons.IMAGE_NOT_FOUND,
@@ -90,10 +78,6 @@ def _event(old: str | None, status: PolicyTrainingStatus) -> tuple[Event, ...]:
     kind: EventType = "Warning" if bad else "Normal"
     running = get_condition(status.conditions, COND_RUNNING)
     return (Event(kind, new, running.message if running is not None else ""),)
-
-
-def _sooner(*times: datetime | None) -> datetime | None:
-    return min((t for t in times if t is not None), default=None)
 
 
 def decide(training: Training, observed: Observed, now: datetime) -> Decision:
@@ -150,7 +134,7 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     return Decision(
         status=status,
         actions=(*stops, *decision.actions, *_clean(old)),
-        next_check_at=_sooner(decision.next_check_at, due, again, now if to_stop else None),
+        next_check_at=sooner(decision.next_check_at, due, again, now if to_stop else None),
         events=(*decision.events, *news),
     )
 
@@ -222,7 +206,7 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
 
     # 1. An attempt has completed: its exit criteria judge the training.
     if view is not None and view.end is not None and view.end.reason == Outcome.COMPLETED:
-        return _completed(state, view, view.end, observed)
+        return completed(state, view, view.end, observed)
 
     # 2. It can't get better by trying again.
     if last is not None and last.reason in (
@@ -266,7 +250,7 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
         return _follow(state, active, observed, deadline, spent.look_again)
 
     # 6. The next attempt: when its base is there and the last one's pods are gone.
-    return _start(state, attempts, observed, deadline, spent.left_seconds)
+    return start(state, attempts, observed, deadline, spent.left_seconds)
 
 
 def _never_taken(
@@ -279,55 +263,6 @@ def _never_taken(
         )
         state = state.update(attempts=[*attempts[:-1], over][-KEPT_ATTEMPTS:])
     return Decision(state.ended(False, str(Outcome.CONFIG_INVALID), message).status)
-
-
-def _completed(state: TrainingState, view: AttemptView, end: End, observed: Observed) -> Decision:
-    """Judge the exit criteria and record the version."""
-    report = end.report
-    artifact = report.artifact if report is not None else None
-    if report is None or artifact is None:  # outcome.completed() asks for both
-        raise ValueError(f"attempt {view.index} completed without an artifact")
-    spec = state.training.spec
-    name = version_name(spec.policy, artifact.version)
-    recorded = observed.version
-    if recorded is not None and recorded.training.uid != state.training.meta.uid:
-        message = (
-            f"the trainer wrote version {artifact.version} to {artifact.uri}, but PolicyVersion "
-            f"{name} records training {recorded.training.name}: two artifact stores for one "
-            "policy? Run this training again under a new name"
-        )
-        return Decision(state.ended(False, reasons.VERSION_CONFLICT, message).status)
-    if observed.refusal is not None:
-        # Not recorded as ended: the next look finds the attempt completed again.
-        before = list(state.training.status.attempts)
-        state, again = refused(state.update(attempts=before), observed.refusal.message)
-        return Decision(state.status, next_check_at=again)
-    verdicts = evaluate(spec.exit_criteria, report.metrics)
-    met = all(v.met for v in verdicts)
-    state = state.update(
-        version=artifact.version,
-        artifact=ArtifactStatus(uri=artifact.uri, sha256=artifact.sha256),
-        exit_criteria=listed(verdicts),
-    )
-    actions: tuple[Action, ...] = ()
-    if recorded is None or not recorded.judged:
-        parent = parent_version(spec.policy, view.base_version)
-        metrics = kept_metrics(spec.exit_criteria, report.metrics)
-        actions = (RecordVersion(report, verdicts, metrics, parent),)
-    message = f"version {artifact.version}: {summary(verdicts)}"
-    kept = not met and spec.on_unmet is OnUnmet.KEEP
-    if kept:
-        message += "; kept, never deployed (onUnmet: Keep)"
-    reason = reasons.SUCCEEDED if met else reasons.KEPT if kept else reasons.EXIT_CRITERIA_UNMET
-    return Decision(state.ended(met or kept, reason, message).status, actions=actions)
-
-
-def parent_version(policy: str, base: str | None) -> int | None:
-    """Return the number in a PolicyVersion's name if it is of the same policy."""
-    prefix = f"{policy}-v"
-    if base is None or not base.startswith(prefix) or not base[len(prefix) :].isdecimal():
-        return None
-    return int(base[len(prefix) :])
 
 
 def _stop(active: AttemptView | None, why: str) -> tuple[Action, ...]:
@@ -374,11 +309,11 @@ def _follow(
     money: datetime | None,
 ) -> Decision:
     state, report_at = take_progress(state, observed)
-    due = _sooner(deadline, money, report_at)
+    due = sooner(deadline, money, report_at)
     if active.suspended:
         # Nobody tells us of a change of what holds it.
         state = state.running(active.reason, active.message, really=active.running)
-        due = _sooner(due, state.now + _ASK_AGAIN)
+        due = sooner(due, state.now + ASK_AGAIN)
     elif active.stopping:  # suspend was taken back before the pods had stopped
         state = state.running(reasons.SUSPENDING, "it stops, then goes on", really=True)
     else:
@@ -386,86 +321,14 @@ def _follow(
     actions: tuple[Action, ...] = ()
     if observed.refusal is not None:  # of the ConfigMap or the Service; the Job was taken
         state, again = refused(state, observed.refusal.message)
-        report_at = _sooner(report_at, again)
+        due = sooner(due, again)
     elif not active.complete and state.training.unknown is not None:
         # Its pods wait for the ConfigMap: one without the field would let them train without it.
         state = state.running(reasons.UNKNOWN_FIELD, skew.waits(state.training.unknown))
-    elif not active.complete and (ready := _all_ready(observed)) is not None:
+    elif not active.complete and (ready := all_ready(observed)) is not None:
         actions = (CompleteAttempt(active.index, ready, observed.trainer_image),)
     actions = (*actions, *keep_deadline(active, deadline))
     return Decision(state.status, actions=actions, next_check_at=due)
-
-
-def _start(
-    state: TrainingState,
-    attempts: tuple[Attempt, ...],
-    observed: Observed,
-    deadline: datetime | None,
-    run_seconds: float | None,
-) -> Decision:
-    if state.training.unknown is not None:
-        waiting = state.running(reasons.UNKNOWN_FIELD, skew.waits(state.training.unknown))
-        return Decision(waiting.status, next_check_at=deadline)
-    ready = _all_ready(observed)
-    if ready is None:
-        return _wait(state, observed, deadline)
-    status, index, after = state.training.status, 0, taken_sentence(ready)
-    if attempts:
-        last = attempts[-1]
-        index, after = last.index + 1, f" after attempt {last.index} ({last.reason})"
-        message = f"attempt {last.index} ended ({last.reason}): {last.message}"
-        status = state.running(reasons.RETRYING, message).status
-        at = next_start(attempts)
-        if observed.pods_left:
-            return Decision(status, next_check_at=deadline)
-        if at is not None and state.now < at:
-            return Decision(status, next_check_at=_sooner(at, deadline))
-    if (blocked := _blocked(state, observed)) is not None:
-        state, again = blocked
-        return Decision(state.status, next_check_at=_sooner(again, deadline))
-
-    left = state.training.spec.active_deadline_seconds
-    if deadline is not None:
-        left = max(1, math.ceil((deadline - state.now).total_seconds()))
-    paid = None if run_seconds is None else max(1, math.ceil(run_seconds))
-    # The Job comes first, alone. The status that speaks of it and its other children follow from
-    # it in the next round, so that in a burst no Job waits for the trimmings of another.
-    job = f"{state.training.meta.name}-{index}"
-    return Decision(
-        status,
-        actions=(StartAttempt(index, ready, left, paid, status.trainer_image),),
-        next_check_at=state.now,
-        events=(Event("Normal", reasons.ATTEMPT_STARTED, f"Job {job} is made{after}"),),
-    )
-
-
-def _blocked(state: TrainingState, observed: Observed) -> tuple[TrainingState, datetime] | None:
-    """Say what is in the way of the next Job, if anything is, and when to look again."""
-    if observed.leftover is not None:
-        waiting = state.running(reasons.WAITING_FOR_DELETION, observed.leftover)
-        return waiting, state.now + _ASK_AGAIN
-    if observed.refusal is not None:
-        return refused(state, observed.refusal.message)
-    return None
-
-
-def _all_ready(observed: Observed) -> dict[str, Ready] | None:
-    """Return the versions that the training needs; None when one is not there."""
-    found = {r: d for r, d in observed.dependencies.items() if isinstance(d, Ready)}
-    return found if len(found) == len(observed.dependencies) else None
-
-
-def _wait(state: TrainingState, observed: Observed, deadline: datetime | None) -> Decision:
-    """Fail with the first version that will never come, or wait for the first that may."""
-    for role, needed in observed.dependencies.items():
-        if isinstance(needed, Failed):
-            reason = reasons.BASE_FAILED if role == BASE else reasons.REFERENCE_FAILED
-            return Decision(state.ended(False, needed.reason or reason, needed.message).status)
-    waits = {r: d for r, d in observed.dependencies.items() if isinstance(d, Waiting)}
-    role, first = next(iter(waits.items()))
-    reason = reasons.WAITING_FOR_BASE if role == BASE else reasons.WAITING_FOR_REFERENCE
-    due = _sooner(deadline, *(d.until for d in waits.values()))
-    return Decision(state.running(reason, first.message).status, next_check_at=due)
 
 
 def _after_the_end(training: Training, observed: Observed, now: datetime) -> Decision:
@@ -480,11 +343,11 @@ def _after_the_end(training: Training, observed: Observed, now: datetime) -> Dec
     if observed.refusal is None:
         actions += kept.actions
     else:  # of the Job that removes checkpoints
-        again = now + _ASK_AGAIN
+        again = now + ASK_AGAIN
     ttl, end = training.spec.ttl_seconds_after_finished, training.status.finished_at
     if ttl is not None and end is not None and not may_go_on(training.status):
         due = end + timedelta(seconds=ttl)
         if now >= due:
             return Decision(kept.status, actions=(*actions, DeleteTraining()), events=kept.events)
-        again = _sooner(again, due)
+        again = sooner(again, due)
     return Decision(kept.status, tuple(actions), again, kept.events)

@@ -18,6 +18,14 @@ LIMITS = (reasons.BUDGET_EXCEEDED, reasons.DEADLINE_EXCEEDED)
 PROGRESS_EVERY = timedelta(seconds=5)
 
 
+ASK_AGAIN = timedelta(seconds=30)  # what nobody tells us of: Kueue's word, a Job's refusal
+
+
+def sooner(*times: datetime | None) -> datetime | None:
+    """Return the first of the times that there are."""
+    return min((t for t in times if t is not None), default=None)
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """The status while it is worked out, with what is needed to change it."""

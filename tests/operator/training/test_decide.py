@@ -638,3 +638,12 @@ def test_a_record_whose_name_is_taken_waits_and_loses_nothing():
     assert cluster.training.status.state == "Succeeded"
     assert cluster.training.status.version == 1
     assert cluster.versions_made == [1]
+
+
+def test_a_refused_config_map_is_tried_again_soon():
+    cluster = Cluster(training())
+    cluster.step()
+    cluster.refusal = Refusal("ConfigMap sft-0 is refused: exceeded quota", False)
+    decision = cluster.step()
+    assert decision.status.state == "Refused"
+    assert cluster.now < decision.next_check_at <= cluster.now + timedelta(seconds=30)
