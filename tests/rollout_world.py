@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from policy_api.base import rfc3339
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.errors import AlreadyExists, Conflict
 from policy_operator.machinery.events import Event
-from policy_operator.machinery.kube import AlreadyExists, Conflict
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.rollout import rules, webhook

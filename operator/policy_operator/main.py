@@ -28,27 +28,17 @@ from policy_operator.machinery import logs, metrics
 from policy_operator.machinery.cache import Cache, object_id
 from policy_operator.machinery.chores import Chore
 from policy_operator.machinery.complaints import Complaints
+from policy_operator.machinery.errors import ApiError, NamespaceTerminating
 from policy_operator.machinery.events import Event, EventRecorder
 from policy_operator.machinery.health import Health, place
 from policy_operator.machinery.intake import Intake
-from policy_operator.machinery.kube import (
-    ApiError,
-    Kube,
-    NamespaceTerminating,
-    load_configuration,
-)
+from policy_operator.machinery.kube import Kube, load_configuration
 from policy_operator.machinery.leader import Election, LeaseLostError
 from policy_operator.machinery.lists import Lists
 from policy_operator.machinery.pace import Pace, measure_stalls
 from policy_operator.machinery.progress import ProgressStore
 from policy_operator.machinery.queue import Key, Queue, utcnow
-from policy_operator.machinery.watches import (
-    BY_KOPF,
-    kopf_settings,
-    registry,
-    scopes,
-    watches,
-)
+from policy_operator.machinery.watches import BY_KOPF, kopf_settings, registry, scopes, watches
 from policy_operator.monitoring.prometheus import Monitor
 from policy_operator.registry.numbers import Numbers
 from policy_operator.rollout import webhook

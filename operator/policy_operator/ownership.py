@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from policy_operator.children import Foreign, labelled, owned
 from policy_operator.machinery.cache import Cache, Obj
-from policy_operator.machinery.kube import AlreadyExists, ApiError, Conflict, Kube, NotFound
+from policy_operator.machinery.errors import AlreadyExists, ApiError, Conflict, NotFound
+from policy_operator.machinery.kube import Kube
 
 # Each try follows an answer that contradicts what was known; more is somebody who fights.
 _TRIES = 4

@@ -12,18 +12,12 @@ from policy_api.contract.progress import parse_progress
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from policy_operator.access.auth import (
-    WEBHOOK_SECRET,
-    Limited,
-    PodIdentity,
-    Trainers,
-    same_token,
-)
+from policy_operator.access.auth import WEBHOOK_SECRET, Limited, PodIdentity, Trainers, same_token
 from policy_operator.context import Context
 from policy_operator.machinery import logs, metrics
 from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.errors import ApiError
 from policy_operator.machinery.health import Health
-from policy_operator.machinery.kube import ApiError
 from policy_operator.machinery.progress import ReportedProgress, read
 from policy_operator.machinery.queue import Key, utcnow
 from policy_operator.training.status import PROGRESS_EVERY

@@ -17,7 +17,8 @@ from integration.objects import training
 from integration.operator_process import OperatorProcess
 from integration.proxy import Loop, Proxy
 from integration.rollout import Alertmanager, Rollout
-from policy_operator.machinery.kube import Conflict, Kube, load_configuration
+from policy_operator.machinery.errors import Conflict
+from policy_operator.machinery.kube import Kube, load_configuration
 
 pytestmark = pytest.mark.usefixtures("node", "gateway")
 

@@ -22,7 +22,8 @@ from policy_operator import ownership
 from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.kube import AlreadyExists, Conflict, Kube, load_configuration
+from policy_operator.machinery.errors import AlreadyExists, Conflict
+from policy_operator.machinery.kube import Kube, load_configuration
 from policy_operator.rollout.seen import Seen
 from policy_operator.rollout.types import ApplyRules
 

@@ -13,9 +13,9 @@ from policy_operator.access.tls import Authority
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache
 from policy_operator.machinery.complaints import Complaints
+from policy_operator.machinery.errors import ApiError
 from policy_operator.machinery.events import EventRecorder
 from policy_operator.machinery.health import Health
-from policy_operator.machinery.kube import ApiError
 from policy_operator.machinery.progress import ProgressStore
 from policy_operator.machinery.queue import Key, Queue
 from policy_operator.monitoring.prometheus import Monitor

@@ -14,7 +14,8 @@ from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY
 from policy_operator.access.limits import Limiter, Rate
 from policy_operator.children import controller, owned
 from policy_operator.machinery.cache import Cache, Obj
-from policy_operator.machinery.kube import AlreadyExists, Kube
+from policy_operator.machinery.errors import AlreadyExists
+from policy_operator.machinery.kube import Kube
 
 WEBHOOK_SECRET = "policy-operator-webhook"  # noqa: S105 - a name
 WEBHOOK_KEY = "token"

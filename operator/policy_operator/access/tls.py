@@ -22,7 +22,8 @@ from policy_api.keys import FIELD_MANAGER, LABEL_MANAGED_BY
 
 from policy_operator.children import labelled
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import AlreadyExists, Conflict, Kube
+from policy_operator.machinery.errors import AlreadyExists, Conflict
+from policy_operator.machinery.kube import Kube
 from policy_operator.ownership import Taken, keep
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 
-from policy_operator.machinery.kube import ApiError
+from policy_operator.machinery.errors import ApiError
 from policy_operator.machinery.outage import Unreachable
 
 log = logging.getLogger(__name__)

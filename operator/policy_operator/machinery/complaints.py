@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from policy_operator.machinery.cache import Obj, Objs
-from policy_operator.machinery.kube import ApiError, Kube
+from policy_operator.machinery.errors import ApiError
+from policy_operator.machinery.kube import Kube
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from uuid import uuid4
 from policy_api.keys import FIELD_MANAGER
 
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import ApiError, Kube, NamespaceTerminating
+from policy_operator.machinery.errors import ApiError, NamespaceTerminating
+from policy_operator.machinery.kube import Kube
 from policy_operator.machinery.outage import Unreachable
 
 log = logging.getLogger(__name__)

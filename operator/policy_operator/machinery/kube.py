@@ -13,7 +13,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
@@ -27,6 +27,7 @@ from policy_api.keys import FIELD_MANAGER
 
 from policy_operator.machinery import metrics
 from policy_operator.machinery.cache import Obj, Objs, resource_version
+from policy_operator.machinery.errors import AlreadyExists, ApiError, Conflict, NotFound, refusal
 from policy_operator.machinery.outage import Outage, Unreachable
 from policy_operator.machinery.resources import RESOURCES
 
@@ -50,82 +51,6 @@ _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
 # No object has this resource version: etcd's first write makes its second revision.
 _NO_VERSION = "1"
-
-
-class ApiError(Exception):
-    """The API server refused a call."""
-
-    def __init__(self, status: int, reason: str, message: str, call: str) -> None:
-        super().__init__(f"{call}: {status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
-
-
-class AlreadyExists(ApiError):  # noqa: N818 - the API's own word
-    """An object of this name exists."""
-
-
-class NotFound(ApiError):  # noqa: N818 - the API's own word
-    """No such object, or no such API."""
-
-
-class NamespaceTerminating(ApiError):  # noqa: N818 - the API's own word
-    """The namespace is being deleted: nothing new can be made in it, and all of it will go."""
-
-
-class Invalid(ApiError):  # noqa: N818 - the API's own word
-    """The object breaks the API's own rules, whatever admission policies say: it always will."""
-
-
-class Denied(ApiError):  # noqa: N818 - the API's own word
-    """Admission takes the object not now: a quota, a policy, a webhook that can't be reached."""
-
-
-class Conflict(ApiError):  # noqa: N818 - the API's own word
-    """The object changed meanwhile, or is another one (uid)."""
-
-
-def _error(status: int, body: bytes, call: str) -> ApiError:
-    try:
-        answer = json.loads(body)
-        reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
-        causes = (answer.get("details") or {}).get("causes") or ()
-    except (ValueError, AttributeError):
-        reason, message, causes = "", body[:500].decode(errors="replace"), ()
-    return _error_class(status, reason, message, causes)(status, reason, message, call)
-
-
-def _error_class(
-    status: int, reason: str, message: str, causes: Sequence[Mapping[str, Any]]
-) -> type[ApiError]:
-    """Tell one refusal from another."""
-    found: type[ApiError]
-    # A webhook chooses the code of its refusal freely, and may name fields as well.
-    webhook = "admission webhook " in message or "failed calling webhook " in message
-    match status, reason:
-        case 403, _ if any(c.get("reason") == "NamespaceTerminating" for c in causes):
-            found = NamespaceTerminating
-        case 422, _ if any(c.get("field") == "metadata.uid" for c in causes):
-            found = Conflict  # said of a uid that is not the object's
-        case _ if webhook:
-            found = Denied
-        case 409, "AlreadyExists":
-            found = AlreadyExists
-        case 409, _:
-            found = Conflict
-        case 404, _:
-            found = NotFound
-        # An admission policy's refusal has the same code and reason, but names no field.
-        case 422, "Invalid" if any(c.get("field") for c in causes):
-            found = Invalid
-        case 400, _ if " cannot be handled as a " in message:  # it can't even be decoded
-            found = Invalid
-        case ((400 | 403 | 413 | 422), _):
-            found = Denied
-        case _:
-            found = ApiError
-    return found
 
 
 async def load_configuration() -> Configuration:
@@ -230,7 +155,7 @@ class Kube:
         metrics.API_CALLS.labels(verb, kind, str(response.status)).inc()
         self.outage.answered()
         if response.status >= 400:  # noqa: PLR2004 - HTTP's border of errors
-            raise _error(response.status, data, f"{verb} {path}")
+            raise refusal(response.status, data, f"{verb} {path}")
         answer: Obj = json.loads(data)
         return answer
 
@@ -352,13 +277,13 @@ class Kube:
             response = await self._send(self._streams, "GET", url, patience=_WATCH_TIMEOUT)
             async with response:
                 if response.status >= 400:  # noqa: PLR2004 - HTTP's border of errors
-                    raise _error(response.status, await response.read(), call)
+                    raise refusal(response.status, await response.read(), call)
                 self.outage.answered()
                 async for line in _lines(response.content):
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
-                        raise _error(int(status.get("code") or 500), line[:0], f"{call}: {status}")
+                        raise refusal(int(status.get("code") or 500), line[:0], f"{call}: {status}")
                     yield event["type"], event["object"]
         except (OSError, aiohttp.ClientError) as error:
             raise self._away(error, call) from error

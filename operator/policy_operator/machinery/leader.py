@@ -21,15 +21,9 @@ from policy_api.keys import FIELD_MANAGER, LABEL_LEADER, LABEL_MANAGED_BY, LABEL
 
 from policy_operator.machinery import metrics
 from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.errors import AlreadyExists, ApiError, Conflict, NotFound
 from policy_operator.machinery.health import Health
-from policy_operator.machinery.kube import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    Kube,
-    NotFound,
-    urgent,
-)
+from policy_operator.machinery.kube import Kube, urgent
 from policy_operator.machinery.outage import Unreachable
 from policy_operator.settings import Settings
 

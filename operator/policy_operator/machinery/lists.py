@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from policy_operator.machinery.cache import Cache, Obj, object_id, resource_version
+from policy_operator.machinery.errors import ApiError, NotFound
 from policy_operator.machinery.health import Health, place
 from policy_operator.machinery.intake import Intake
-from policy_operator.machinery.kube import ApiError, Kube, NotFound
+from policy_operator.machinery.kube import Kube
 from policy_operator.machinery.outage import Unreachable
 from policy_operator.machinery.pace import Pace
 

@@ -22,7 +22,7 @@ from policy_api.v1alpha1.training import PolicyTrainingStatus
 from policy_operator.children import Foreign, owned, stamp_of
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
-from policy_operator.machinery.kube import ApiError
+from policy_operator.machinery.errors import ApiError
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.registry.types import VersionRecord
 from policy_operator.rollout import routes, rules

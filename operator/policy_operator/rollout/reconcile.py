@@ -15,8 +15,8 @@ from policy_operator import ownership
 from policy_operator.children import Foreign, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.errors import ApiError, Conflict, NotFound
 from policy_operator.machinery.events import Event
-from policy_operator.machinery.kube import ApiError, Conflict, NotFound
 from policy_operator.machinery.locks import Locks
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Signal

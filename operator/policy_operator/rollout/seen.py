@@ -15,7 +15,7 @@ from policy_operator import ownership
 from policy_operator.children import labelled, managed, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
-from policy_operator.machinery.kube import AlreadyExists, Conflict
+from policy_operator.machinery.errors import AlreadyExists, Conflict
 from policy_operator.rollout.types import Action, ApplyRoute, ApplyRules, ApplyServer
 
 # Controllers write once or twice after a change; a state that never stands still is decided anew.

@@ -52,12 +52,7 @@ from policy_operator.settings import Settings
 from policy_operator.training import retention, storage
 from policy_operator.training.budget import spent_before
 from policy_operator.training.pods import CONTAINER
-from policy_operator.training.types import (
-    GRACE_SECONDS,
-    Dependencies,
-    RecordVersion,
-    Training,
-)
+from policy_operator.training.types import GRACE_SECONDS, Dependencies, RecordVersion, Training
 
 _USER = 65532  # "nonroot" of distroless images
 # What every pod of the trainer image has, whatever it runs.

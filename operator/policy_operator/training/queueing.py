@@ -3,7 +3,8 @@
 from http import HTTPStatus
 
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.kube import ApiError, Kube
+from policy_operator.machinery.errors import ApiError
+from policy_operator.machinery.kube import Kube
 from policy_operator.machinery.resources import RESOURCES
 
 _JOB_UID = "kueue.x-k8s.io/job-uid"  # label that Kueue puts on a Job's Workload

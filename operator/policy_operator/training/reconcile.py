@@ -22,8 +22,8 @@ from policy_operator import ownership
 from policy_operator.children import owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
+from policy_operator.machinery.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from policy_operator.machinery.events import Event
-from policy_operator.machinery.kube import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from policy_operator.machinery.queue import Key, utcnow
 from policy_operator.training import build, retention
 from policy_operator.training.decide import decide

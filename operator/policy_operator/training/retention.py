@@ -24,12 +24,7 @@ from policy_operator.machinery.events import Event
 from policy_operator.training import storage
 from policy_operator.training.outcome import job_finished
 from policy_operator.training.status import may_go_on
-from policy_operator.training.types import (
-    Action,
-    DeleteChild,
-    RemoveCheckpoints,
-    Training,
-)
+from policy_operator.training.types import Action, DeleteChild, RemoveCheckpoints, Training
 
 _WEEK = 7 * 24 * 3600  # seconds; how long checkpoints are kept if the spec does not say
 _MOST_LISTED = 200  # uids in each run's ConfigMap; with more trainings nothing is removed by a run

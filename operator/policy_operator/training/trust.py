@@ -9,7 +9,7 @@ from policy_api.keys import KIND_TRAINING
 from policy_operator.children import controller
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj, object_id
-from policy_operator.machinery.kube import ApiError, NotFound
+from policy_operator.machinery.errors import ApiError, NotFound
 from policy_operator.training.outcome import job_finished
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from policy_operator.access.auth import Limited, PodIdentity, Trainers
 from policy_operator.access.limits import Limiter, Rate
 from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.kube import ApiError
+from policy_operator.machinery.errors import ApiError
 
 
 class Reviews:

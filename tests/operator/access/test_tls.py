@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from policy_operator.access import tls
-from policy_operator.machinery.kube import AlreadyExists, Conflict
+from policy_operator.machinery.errors import AlreadyExists, Conflict
 from policy_operator.ownership import Taken
 
 NOW = datetime.now(UTC)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from policy_operator.machinery.complaints import Complaints
-from policy_operator.machinery.kube import Denied
+from policy_operator.machinery.errors import Denied
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 QUOTA = 'pods "a" is forbidden: exceeded quota: q'

@@ -9,9 +9,9 @@ from clockwork import Loop, play
 from hypothesis import example, given
 from hypothesis import strategies as st
 from policy_operator.machinery.cache import Cache, resource_version
+from policy_operator.machinery.errors import Conflict
 from policy_operator.machinery.health import Health
 from policy_operator.machinery.intake import Intake
-from policy_operator.machinery.kube import Conflict
 from policy_operator.machinery.queue import Key, Queue
 
 A = Key("PolicyTraining", "ml", "a")

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from clockwork import Loop, play
+from policy_operator.machinery.errors import AlreadyExists, Conflict, NotFound
 from policy_operator.machinery.health import Health
-from policy_operator.machinery.kube import AlreadyExists, Conflict, NotFound
 from policy_operator.machinery.leader import (
     LEASE_SECONDS,
     RENEW_DEADLINE,

@@ -7,9 +7,9 @@ from typing import Any
 
 from clockwork import Loop, play
 from policy_operator.machinery.cache import Cache
+from policy_operator.machinery.errors import ApiError, NotFound
 from policy_operator.machinery.health import Health, place
 from policy_operator.machinery.intake import Intake
-from policy_operator.machinery.kube import ApiError, NotFound
 from policy_operator.machinery.lists import Lists, Scope, Watch
 from policy_operator.machinery.outage import Outage, Unreachable
 from policy_operator.machinery.queue import Queue

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.kube import AlreadyExists, Conflict, NotFound
+from policy_operator.machinery.errors import AlreadyExists, Conflict, NotFound
 from policy_operator.ownership import Taken
 from policy_operator.registry.numbers import (
     Numbers,

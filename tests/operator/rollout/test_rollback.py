@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from policy_operator.machinery.kube import Conflict
+from policy_operator.machinery.errors import Conflict
 from policy_operator.monitoring.types import Monitoring
 from policy_operator.rollout import webhook
 from rollout_world import KEY, NAME, World

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from policy_operator.machinery.kube import ApiError
+from policy_operator.machinery.errors import ApiError
 from rollout_world import NAME, KilledError, World
 
 

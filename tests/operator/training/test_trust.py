@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.kube import ApiError, NotFound
+from policy_operator.machinery.errors import ApiError, NotFound
 from policy_operator.settings import Settings
 from policy_operator.training import build, trust
 from training_world import COMPLETE, training

@@ -18,17 +18,7 @@ from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.ppo import PPO
 
-from policy_trainer import (
-    adapter,
-    base_model,
-    checks,
-    data,
-    engine,
-    evaluate,
-    ppo,
-    sampling,
-    text,
-)
+from policy_trainer import adapter, base_model, checks, data, engine, evaluate, ppo, sampling, text
 from policy_trainer.engine import Engine
 from policy_trainer.figures import Chart, bars, curves
 from policy_trainer.intervals import Intervals, Numbers
