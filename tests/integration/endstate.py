@@ -37,6 +37,9 @@ _DROPPED = {
     "finishedAt",
     "runningSince",
     "runSeconds",
+    "earlierRunSeconds",
+    "suspendedSince",
+    "suspendedSeconds",
     "cpus",  # as far as a pod was still there to tell
     "gpus",
     "cpuSeconds",
