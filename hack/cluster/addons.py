@@ -193,7 +193,12 @@ def _place_certificate_authority() -> None:
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": CA_CONFIG_MAP, "namespace": MONITORING_NAMESPACE},
+            # The label hands it over: the operator writes no ConfigMap of others.
+            "metadata": {
+                "name": CA_CONFIG_MAP,
+                "namespace": MONITORING_NAMESPACE,
+                "labels": {"app.kubernetes.io/managed-by": "policy-operator"},
+            },
             "data": {"ca.crt": base64.b64decode(encoded).decode()},
         }
     )

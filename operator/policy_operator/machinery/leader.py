@@ -185,8 +185,11 @@ class Election:
                 held = await self._try()
         except Unreachable:
             return False
+        except TimeoutError:
+            self._kube.outage.failed(TimeoutError("no answer about the Lease"))
+            return False
         except (ApiError, OSError) as error:
-            log.warning("the Lease could not be read or written: %s", str(error) or "no answer")
+            log.warning("the Lease could not be read or written: %s", error)
             return False
         if held:
             self._leads_until = began + RENEW_DEADLINE

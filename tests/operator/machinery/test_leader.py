@@ -15,6 +15,7 @@ from policy_operator.machinery.leader import (
     Election,
     LeaseLostError,
 )
+from policy_operator.machinery.outage import Outage
 from policy_operator.settings import Settings
 
 SETTINGS = Settings(label_pod=False)
@@ -31,10 +32,12 @@ class Leases:
         self.no_pods = False
         self.slow_pods = 0.0
 
-    def client(self, who: str):
+    def client(self, who: str, clock):
         leases = self
 
         class Client:
+            outage = Outage(clock)
+
             async def get(self, *_):
                 await leases.reach(who)
                 return leases.stored
@@ -86,7 +89,7 @@ class Leases:
 
 def election(leases: Leases, who: str, loop: Loop, *, label: bool = False) -> Election:
     settings = replace(SETTINGS, pod_name=who, label_pod=label)
-    return Election(leases.client(who), settings, Health(loop.time), loop.time)
+    return Election(leases.client(who, loop.time), settings, Health(loop.time), loop.time)
 
 
 @contextlib.asynccontextmanager
@@ -286,5 +289,18 @@ def test_the_lease_of_another_program_is_not_taken_even_when_it_has_expired():
             leases.stored = None
             await asyncio.sleep(2 * RETRY_SECONDS)
             assert a.leading.is_set(), "once the name is free"
+
+    play(story)
+
+
+def test_an_api_server_that_hangs_is_told_once_a_minute(caplog):
+    async def story(loop: Loop) -> None:
+        leases = Leases()
+        leases.hanging.add("a")
+        async with running(election(leases, "a", loop)):
+            await asyncio.sleep(300)
+        told = [r.getMessage() for r in caplog.records]
+        assert told[0] == "the API server has not answered, trying on: no answer about the Lease"
+        assert 4 <= len(told) <= 6, told
 
     play(story)
