@@ -226,6 +226,19 @@ def test_abort_takes_the_candidate_back_without_rejecting_it(
     rollout.wait("Canary", stable=1, candidate=2)
 
 
+def test_a_first_version_that_is_aborted_leaves_nothing(
+    api: Api, namespace: str, rollout: Rollout, node: PlayedNode
+) -> None:
+    node.hold(namespace, "1")
+    rollout.register(1)
+    rollout.create()
+    until("it has a route", lambda: api.find("HTTPRoute", namespace, "forge"))
+    rollout.annotate(abort="2026-01-02")
+    rollout.wait("Aborted")
+    api.gone("HTTPRoute", namespace, "forge")
+    until("its server is gone", lambda: rollout.servers() == [])
+
+
 def test_an_alert_after_promotion_brings_the_previous_version_back(
     api: Api, namespace: str, rollout: Rollout, alertmanager: Alertmanager
 ) -> None:

@@ -23,13 +23,26 @@ def replicas(
 ) -> tuple[OperatorProcess, OperatorProcess]:
     """The leader and the standby, both ready."""
     home = new_namespace(api, "operator")
-    env = {"POLICYOPS_LEADER_ELECT": "true"}
+    for name in ("operator-a", "operator-b"):
+        pod = {"containers": [{"name": "operator", "image": "operator:1"}]}
+        labels = {"app.kubernetes.io/name": "policy-operator"}
+        metadata = {"name": name, "namespace": home, "labels": labels}
+        api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+    env = {"POLICYOPS_LEADER_ELECT": "true", "POLICYOPS_LABEL_POD": "true"}
     first = start_operator(home, POD_NAME="operator-a", **env)
     first.wait_ready()
     until("the first leads", lambda: leads(first))
+    # By another name: the certificate, which both share, is renewed for it as well.
+    env["POLICYOPS_SERVICE_HOST"] = "operator.example"
     second = start_operator(home, POD_NAME="operator-b", **env)
     second.wait_ready()
     return first, second
+
+
+def labelled(api: Api, operator: OperatorProcess) -> list[str]:
+    """Return the pods that the Service sends reports and alerts to."""
+    pods = api.list("Pod", operator.namespace, "policyops.dev/leader=true")
+    return [pod["metadata"]["name"] for pod in pods]
 
 
 def job_of(api: Api, namespace: str, name: str, seconds: float = 30) -> float:
@@ -54,6 +67,7 @@ def test_a_leader_that_is_stopped_hands_over_at_once(
     job_of(api, namespace, "one")
     assert not leads(second)
     assert holder(api, first) == "operator-a"
+    until("the leader's pod is labelled", lambda: labelled(api, first) == ["operator-a"])
     standby = Alertmanager(api, second)
     assert standby.post({"version": "4", "alerts": []}).status_code == 503
     first.stop()
@@ -61,6 +75,7 @@ def test_a_leader_that_is_stopped_hands_over_at_once(
     until("the second leads", lambda: leads(second))
     assert time.monotonic() - began < LEASE_SECONDS / 2
     assert holder(api, second) == "operator-b"
+    until("the new one's pod alone is", lambda: labelled(api, first) == ["operator-b"])
     assert standby.post({"version": "4", "alerts": []}).status_code == 200
     standby.close()
     job_of(api, namespace, "two")

@@ -94,5 +94,7 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     # With its owner it goes, once the garbage collector has heard of the new API.
     (owner,) = rule["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"]) == ("PolicyDeployment", "forge")
+    rollout.edit({"spec": {"alerts": []}})
+    api.gone("PrometheusRule", namespace, "forge")
     operator.stop()
     assert not operator.tracebacks()
