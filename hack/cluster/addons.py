@@ -21,7 +21,17 @@ import binaries
 import delivery
 from console import ClusterError, say, timed, wait_for
 from controlplane import kubectl
-from settings import CACHE, CLUSTER_DOMAIN, DNS_SERVICE_IP, KUBECONFIG, LOGS, MANIFESTS, MONITORING_NAMESPACE, OPERATOR_NAMESPACE, RUN
+from settings import (
+    CACHE,
+    CLUSTER_DOMAIN,
+    DNS_SERVICE_IP,
+    KUBECONFIG,
+    LOGS,
+    MANIFESTS,
+    MONITORING_NAMESPACE,
+    OPERATOR_NAMESPACE,
+    RUN,
+)
 from template import fill
 
 STATIC_VOLUMES: tuple[str, ...] = ("artifacts", "local-1", "local-2", "local-3")

@@ -21,7 +21,17 @@ from certificates import Authority
 from console import ClusterError, say, timed, wait_for
 from controlplane import ControlPlane, Options
 from processes import Daemon
-from settings import CACHE, CLUSTER_DOMAIN, DNS_SERVICE_IP, HERE, KUBECONFIG, LOGS, POD_SUBNET, RUN, VOLUMES
+from settings import (
+    CACHE,
+    CLUSTER_DOMAIN,
+    DNS_SERVICE_IP,
+    HERE,
+    KUBECONFIG,
+    LOGS,
+    POD_SUBNET,
+    RUN,
+    VOLUMES,
+)
 from template import render
 
 NODE = "policyops-local"

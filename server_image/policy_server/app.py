@@ -16,7 +16,13 @@ from policy_server.guard import Guard
 from policy_server.metrics import Metrics, role_of
 from policy_server.sentences import complaint
 from policy_server.service import DecisionService, Failure
-from policy_server.shapes import DecisionRequest, DecisionResponse, ErrorBody, ErrorResponse, PolicyResponse
+from policy_server.shapes import (
+    DecisionRequest,
+    DecisionResponse,
+    ErrorBody,
+    ErrorResponse,
+    PolicyResponse,
+)
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pydantic
-from policy_api.contract.artifact import CLAIM, MANIFEST, ManifestFile, PolicyManifest, parse_manifest
+from policy_api.contract.artifact import (
+    CLAIM,
+    MANIFEST,
+    ManifestFile,
+    PolicyManifest,
+    parse_manifest,
+)
 
 SERVED_KIND = "CausalLM"
 # What transformers reads of a text model, and what people put beside it. None of these can run

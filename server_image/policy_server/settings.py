@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from policy_api.base import SHA256
-from policy_api.contract.environment import ARTIFACT_PATH_VARIABLE, ARTIFACT_SHA256_VARIABLE, POLICY_NAME_VARIABLE, POLICY_VERSION_VARIABLE, TERMINATION_LOG
+from policy_api.contract.environment import (
+    ARTIFACT_PATH_VARIABLE,
+    ARTIFACT_SHA256_VARIABLE,
+    POLICY_NAME_VARIABLE,
+    POLICY_VERSION_VARIABLE,
+    TERMINATION_LOG,
+)
 
 Number = TypeVar("Number", int, float)
 

@@ -16,7 +16,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from policy_api.contract.artifact import CLAIM, MANIFEST, Generation, ManifestExport, ManifestFile, NamedArtifact, ParentArtifact, PolicyManifest, parse_manifest
+from policy_api.contract.artifact import (
+    CLAIM,
+    MANIFEST,
+    Generation,
+    ManifestExport,
+    ManifestFile,
+    NamedArtifact,
+    ParentArtifact,
+    PolicyManifest,
+    parse_manifest,
+)
 from policy_api.contract.report import ReportedArtifact
 from policy_api.contract.run import BaseArtifact, RunConfig
 from policy_api.rules import criteria

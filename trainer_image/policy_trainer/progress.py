@@ -14,7 +14,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from policy_api.contract.environment import STATUS_CA_VARIABLE, STATUS_TOKEN_VARIABLE, STATUS_URL_VARIABLE
+from policy_api.contract.environment import (
+    STATUS_CA_VARIABLE,
+    STATUS_TOKEN_VARIABLE,
+    STATUS_URL_VARIABLE,
+)
 
 from policy_trainer import state
 

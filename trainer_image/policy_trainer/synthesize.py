@@ -7,7 +7,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from policy_trainer.synthetic import agent_selection, flowlens, plan_preference, retention, review_forge
+from policy_trainer.synthetic import (
+    agent_selection,
+    flowlens,
+    plan_preference,
+    retention,
+    review_forge,
+)
 
 EXAMPLES = {
     "agent-selection": agent_selection.make,

@@ -12,7 +12,14 @@ from policy_api.base import SHA256, ApiModel, Metric
 from policy_api.contract import bounds
 from policy_api.contract.environment import TERMINATION_LIMIT
 from policy_api.contract.versions import load
-from policy_api.keys import EXIT_CONFIG_INVALID, EXIT_DATA_INVALID, EXIT_OUT_OF_MEMORY, EXIT_PREEMPTED, EXIT_SUCCEEDED, EXIT_TRAINER_FAILED
+from policy_api.keys import (
+    EXIT_CONFIG_INVALID,
+    EXIT_DATA_INVALID,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_PREEMPTED,
+    EXIT_SUCCEEDED,
+    EXIT_TRAINER_FAILED,
+)
 from policy_api.v1alpha1.store import URI
 
 SCHEMA_VERSION = 1

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable, Mapping
 
-from policy_api.contract.run import BaseArtifact, RunBase, RunConfig, RunFile, RunInput, RunReference, RunStore, RunTraining
+from policy_api.contract.run import (
+    BaseArtifact,
+    RunBase,
+    RunConfig,
+    RunFile,
+    RunInput,
+    RunReference,
+    RunStore,
+    RunTraining,
+)
 from policy_api.v1alpha1.inputs import Base
 from policy_api.v1alpha1.training import PolicyTrainingSpec
 

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from policy_api.base import CONDITIONS_EXTRA, DNS_LABEL, DNS_SUBDOMAIN, ApiModel, Condition, Time, list_map, rule, rules
+from policy_api.base import (
+    CONDITIONS_EXTRA,
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    ApiModel,
+    Condition,
+    Time,
+    list_map,
+    rule,
+    rules,
+)
 from policy_api.v1alpha1.inputs import TrainingRef
 
 

@@ -6,7 +6,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from policy_api.base import CONDITIONS_EXTRA, DNS_LABEL, ApiModel, Condition, Metric, Time, immutable, list_map, rule, rules
+from policy_api.base import (
+    CONDITIONS_EXTRA,
+    DNS_LABEL,
+    ApiModel,
+    Condition,
+    Metric,
+    Time,
+    immutable,
+    list_map,
+    rule,
+    rules,
+)
 from policy_api.v1alpha1.budget import BUDGET_RULES, Budget, Cost
 from policy_api.v1alpha1.inputs import Adapter, Base, DataInput, ReferenceModels
 from policy_api.v1alpha1.judge import Judge

@@ -4,7 +4,17 @@ from typing import Any
 
 from pydantic import Field
 
-from policy_api.base import CONDITIONS_EXTRA, DNS_LABEL, SHA256, ApiModel, Condition, Metric, list_map, rule, rules
+from policy_api.base import (
+    CONDITIONS_EXTRA,
+    DNS_LABEL,
+    SHA256,
+    ApiModel,
+    Condition,
+    Metric,
+    list_map,
+    rule,
+    rules,
+)
 from policy_api.v1alpha1.budget import Cost
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.store import URI, SecretRef
