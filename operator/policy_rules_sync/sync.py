@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from policy_api.keys import LABEL_RULES
-from policy_operator.machinery.kube import load_configuration
+from policy_operator.machinery.kube import lines, load_configuration
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class Source:
             timeoutSeconds=str(WATCH_SECONDS),
         )
         try:
-            async for line in _lines(response):
+            async for line in lines(response.content):
                 event = json.loads(line)
                 if event["type"] == "ERROR":  # e.g. 410: the version is too old by now
                     return
@@ -166,16 +166,6 @@ class Source:
                 yield list(known.values())
         finally:
             response.close()
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the stream's lines; an object may be longer than aiohttp's own line limit."""
-    rest = b""
-    async for chunk in response.content.iter_any():
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            if line.strip():
-                yield line
 
 
 def reloader(http: aiohttp.ClientSession, url: str) -> Reload:

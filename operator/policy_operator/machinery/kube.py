@@ -80,13 +80,13 @@ def _identity(seen: Obj) -> Obj:
     return {"uid": seen["metadata"]["uid"], **_version(seen)}
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield lines of any length; aiohttp's own iterator gives up on long ones."""
+async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield a watch's lines, of any length; aiohttp's own iterator gives up on long ones."""
     rest = b""
     async for chunk in content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line.strip():
                 yield line
 
 
@@ -279,7 +279,7 @@ class Kube:
                 if response.status >= 400:  # noqa: PLR2004 - HTTP's border of errors
                     raise refusal(response.status, await response.read(), call)
                 self.outage.answered()
-                async for line in _lines(response.content):
+                async for line in lines(response.content):
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
