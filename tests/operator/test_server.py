@@ -161,7 +161,7 @@ async def rig() -> AsyncIterator[Rig]:
             kube=reviews,
             cache=cache,
             queue=queue,
-            events=EventRecorder(reviews, "test"),
+            events=EventRecorder(reviews, "test", queue.uncrowded),
             settings=Settings(),
             http=http,
             progress=ProgressStore(),

@@ -6,7 +6,7 @@ that had to start over does not say what was deleted meanwhile). Never change wh
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from policy_api.keys import GROUP
@@ -38,8 +38,11 @@ def _slim(obj: Obj) -> Obj:
     return {**obj, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
 
 
+_POLICY = "spec.policy"  # no label has such a name
+
+
 class _Store:
-    """The objects of one kind with an index over our own labels."""
+    """The objects of one kind, with an index over our own labels and over the policy."""
 
     def __init__(self) -> None:
         self.objects: dict[Id, Obj] = {}
@@ -48,7 +51,9 @@ class _Store:
     @staticmethod
     def _indexed(obj: Obj) -> list[tuple[str, str]]:
         labels = obj["metadata"].get("labels") or {}
-        return [(k, v) for k, v in labels.items() if k.startswith(GROUP)]
+        policy = (obj.get("spec") or {}).get("policy")
+        named = [(_POLICY, policy)] if isinstance(policy, str) else []
+        return named + [(k, v) for k, v in labels.items() if k.startswith(GROUP)]
 
     def set(self, ident: Id, obj: Obj) -> None:
         old = self.objects.get(ident)
@@ -108,6 +113,13 @@ class Cache:
             if all(have.get(k) == v for k, v in wanted.items()):
                 found.append(ident)
         return [store.objects[ident] for ident in sorted(found)]
+
+    def of_policy(self, kind: str, namespace: str, policy: str) -> Iterator[Obj]:
+        """Yield the objects whose spec names the policy, in no order; await nothing meanwhile."""
+        if (store := self._stores.get(kind)) is not None:
+            for ident in store.by_label.get((_POLICY, policy), ()):
+                if ident[0] == namespace:
+                    yield store.objects[ident]
 
     def put(self, kind: str, obj: Obj) -> bool:
         """Take an object in unless a newer state of it is known; say whether anything changed."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -17,6 +18,7 @@ from policy_operator.machinery.outage import Unreachable
 log = logging.getLogger(__name__)
 
 EventType = Literal["Normal", "Warning"]
+_CROWD = 500  # events that wait behind work that is more urgent; beyond this they go out
 _BACKLOG = 1000  # events that wait; beyond this the oldest news is no longer worth a call
 _NOTE_LIMIT = 1024  # characters, a limit of the API
 
@@ -59,9 +61,17 @@ def build(regarding: Obj, event: Event, *, reporter: str, now: datetime) -> Obj:
 class EventRecorder:
     """Sends Events in the background: a reconcile never waits for one, nor fails by one."""
 
-    def __init__(self, kube: Kube, reporter: str) -> None:
+    def __init__(self, kube: Kube, reporter: str, turn: Callable[[], Awaitable[None]]) -> None:
+        """Make a recorder.
+
+        Args:
+            kube: The API server.
+            reporter: Who tells: the operator's pod.
+            turn: Waits for a while where more urgent calls are to be made.
+        """
         self._kube = kube
         self._reporter = reporter
+        self._turn = turn
         self._backlog: asyncio.Queue[Obj] = asyncio.Queue(_BACKLOG)
 
     def emit(self, regarding: Obj, event: Event) -> None:
@@ -85,6 +95,8 @@ class EventRecorder:
         """Send until cancelled."""
         while True:
             event = await self._backlog.get()
+            if self._backlog.qsize() < _CROWD:
+                await self._turn()
             try:
                 await self._kube.create(event)
             except NamespaceTerminating:

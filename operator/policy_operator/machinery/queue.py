@@ -5,13 +5,15 @@ reconciled is reconciled once more; different keys run side by side; a failed on
 after a growing delay. It holds no state worth keeping: after a restart every key is added again.
 
 Keys that were never reconciled go before others, so that in a burst of new objects each gets its
-first child before any gets its trimmings; every fourth turn is the others', so that none starves.
+first child before any gets its trimmings. A burst is over when no three new keys came within a
+tenth of a second. None starves: a known key that has waited for a second gets every eighth turn
+meanwhile, one that has waited for five gets every other.
 """
 
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -31,8 +33,10 @@ Reconcile = Callable[["Key"], Awaitable[datetime | None]]
 # permission, a broken webhook of others) is not worth more than a call a minute.
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 60.0
-_GIVE_WAY = 1.0  # seconds that a key waits for urgent work at most
-_KNOWN_EVERY = 4  # turns: of so many, one is a known key's while new ones wait
+_GIVE_WAY = 1.0  # seconds that anything waits for more urgent work at most
+_CROWD, _CROWD_SECONDS = 3, 0.1  # so many new keys within so long are a burst
+# In a burst: by how long a known key has waited, of how many turns one is a known key's.
+_KNOWN_TURNS = ((timedelta(seconds=5), 2), (timedelta(seconds=1), 8))
 
 
 @dataclass(frozen=True, order=True)
@@ -78,8 +82,8 @@ class Queue:
 
     def __init__(self, now: Callable[[], datetime] = utcnow) -> None:
         self._now = now
-        self._new: OrderedDict[Key, None] = OrderedDict()
-        self._known: OrderedDict[Key, None] = OrderedDict()
+        self._new: OrderedDict[Key, datetime] = OrderedDict()  # since when it waits
+        self._known: OrderedDict[Key, datetime] = OrderedDict()
         self._seen: set[Key] = set()
         self._turn = 0
         self._running: set[Key] = set()
@@ -87,6 +91,8 @@ class Queue:
         self._timers: dict[Key, tuple[datetime, asyncio.TimerHandle]] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
+        self._arrived: deque[datetime] = deque(maxlen=_CROWD)  # when the last new keys came
+        self._calm_again = asyncio.Event()
         self._turn_lock = asyncio.Lock()
         self._urgent = 0
         self._calm = asyncio.Event()
@@ -102,22 +108,55 @@ class Queue:
             return
         lane = self._known if key in self._seen else self._new
         if key not in lane:
-            lane[key] = None
+            lane[key] = self._now()
             metrics.QUEUE_DEPTH.set(len(self))
             self._wake.set()
+            if lane is self._new:
+                self._arrived.append(lane[key])
+                if self.crowded:
+                    asyncio.get_running_loop().call_later(_CROWD_SECONDS, self._thin_out)
 
     def forget(self, key: Key) -> None:
         """The object is gone: one of the same name would be a new one."""
         self._seen.discard(key)
 
+    def _thin_out(self) -> None:
+        if not self.crowded:
+            self._wake.set()
+            self._calm_again.set()
+
+    def _lane(self) -> OrderedDict[Key, datetime]:
+        """Return the lane whose turn it is; an empty one when nothing is to be done now."""
+        if not self._known:
+            return self._new
+        return self._known if not self.crowded or self._known_is_due() else self._new
+
     def _next(self) -> Key:
         """Take the key whose turn it is."""
+        key, _ = self._lane().popitem(last=False)
         self._turn += 1
-        new = bool(self._new) and (not self._known or self._turn % _KNOWN_EVERY != 0)
-        key, _ = (self._new if new else self._known).popitem(last=False)
         self._seen.add(key)
         metrics.QUEUE_DEPTH.set(len(self))
         return key
+
+    def _known_is_due(self) -> bool:
+        waited = self._now() - next(iter(self._known.values()))
+        every = next((turns for least, turns in _KNOWN_TURNS if waited >= least), 0)
+        return every > 0 and self._turn % every == 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether many new keys come: what can wait gives way to their first reconciles."""
+        if self._new or len(self._arrived) < _CROWD:
+            return bool(self._new)
+        return (self._now() - self._arrived[0]).total_seconds() < _CROWD_SECONDS
+
+    async def uncrowded(self) -> None:
+        """Wait until few new keys come, a second at most."""
+        if self.crowded:
+            self._calm_again.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._calm_again.wait(), _GIVE_WAY)
 
     def add_at(self, key: Key, when: datetime) -> None:
         """Reconcile the key at a time; the earliest of several wins, a past one means now."""
@@ -145,7 +184,7 @@ class Queue:
 
     async def _work(self, reconcile: Reconcile) -> None:
         while True:
-            while not len(self):
+            while not self._lane():
                 self._wake.clear()
                 await self._wake.wait()
             # Reconciles that wait for nothing would be done in one breath, all of them: between
@@ -155,7 +194,7 @@ class Queue:
             if self._urgent:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._calm.wait(), _GIVE_WAY)
-            if len(self):
+            if self._lane():
                 await self._one(self._next(), reconcile)
 
     @contextmanager

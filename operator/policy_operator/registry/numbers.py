@@ -85,14 +85,15 @@ class Numbers:
     def reserve(self, namespace: str, policy: str, training_uid: str) -> int:
         """Reserve a number for a training; the same one when it asks again.
 
-        It awaits nothing between reading and reserving, so no two callers get the same.
+        It awaits nothing between reading and reserving, so no two callers get the same. Jobs are
+        looked at once: the later ones reserve what was given out here.
         """
         reserved = self._reserved[namespace, policy]
         if training_uid not in reserved:
             ours = {LABEL_POLICY: policy}
             reserved[training_uid] = first_free(
                 self._cache.list("PolicyVersion", namespace, ours),
-                self._cache.list("Job", namespace, ours),
+                [] if reserved else self._cache.list("Job", namespace, ours),
                 recorded_number(self._ledger(namespace, policy)),
                 reserved.values(),
             )

@@ -89,6 +89,12 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
         decision = decide(training, replace(observed, refusal=refusal), now)
         try:
             await _apply(ctx, training, decision, reserved)
+            if any(isinstance(action, StartAttempt) for action in decision.actions):
+                _tell(ctx, obj, decision)
+                if ctx.queue.crowded:  # others have no Job yet: the rest of this one comes later
+                    ctx.queue.add(key)
+                    return None
+                continue  # the Job says all that the status would, and the status follows from it
             await _write(ctx, obj, training, decision)
         except Refused as error:
             refusal = error.refusal
@@ -122,6 +128,10 @@ async def _write(ctx: Context, obj: Obj, training: Training, decision: Decision)
         ctx.queue.add(Key("PolicyTraining", training.meta.namespace, training.meta.name))
     if finished(status):
         ctx.progress.forget(training.meta.namespace, training.meta.name)
+    _tell(ctx, obj, decision)
+
+
+def _tell(ctx: Context, obj: Obj, decision: Decision) -> None:
     for event in decision.events:
         ctx.events.emit(obj, event)
 
@@ -187,9 +197,9 @@ def _plan(
 
 async def _rules(ctx: Context, training: Training) -> CheckpointRules | None:
     """Return what the attempt's pods are told about keeping checkpoints."""
-    now = utcnow()  # before the list: what is not in it was made later
-    others = ctx.cache.list(KIND_TRAINING, training.meta.namespace)
-    return retention.rules(training, others, await ctx.kube.cluster_uid(), now)
+    cluster, now = await ctx.kube.cluster_uid(), utcnow()
+    others = ctx.cache.of_policy(KIND_TRAINING, training.meta.namespace, training.spec.policy)
+    return retention.rules(training, others, cluster, now)
 
 
 async def _create_own(ctx: Context, training: Training, manifest: Obj) -> None:

@@ -8,6 +8,7 @@ found by the next training of the policy, by rules that it finds beside its run.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from policy_api import reasons
@@ -50,17 +51,18 @@ def rules(
 
     Args:
         training: Whose attempt it is.
-        others: The PolicyTrainings of its namespace.
+        others: The PolicyTrainings of its namespace, at least those of its policy.
         cluster: uid of the namespace kube-system; empty when we may not read it.
         now: The time, UTC.
     """
     if not cluster:
         return None
-    uids = [
+    left = (
         str(obj["metadata"]["uid"])
         for obj in others
         if obj["spec"].get("policy") == training.spec.policy and not _succeeded(obj)
-    ]
+    )
+    uids = list(islice(left, _MOST_LISTED + 1))
     return CheckpointRules(
         cluster=cluster,
         retention_seconds=_seconds(training),

@@ -71,6 +71,30 @@ def test_labels_are_looked_up_and_follow_changes():
     assert cache.list("Pod", "elsewhere", {"policyops.dev/training": "other"}) == []
 
 
+def training(name: str, version: int, policy: str, namespace: str = "ml"):
+    obj = pod(name, version, uid=name)
+    obj["metadata"]["namespace"] = namespace
+    return {**obj, "spec": {"policy": policy}}
+
+
+def test_objects_are_found_by_their_policy_and_follow_its_change():
+    cache = Cache()
+    for obj in (training("a", 1, "p"), training("b", 2, "q"), training("c", 3, "p", "other")):
+        cache.put("PolicyTraining", obj)
+    cache.put("Pod", pod("p", 4))
+
+    def names(policy: str) -> list[str]:
+        found = cache.of_policy("PolicyTraining", "ml", policy)
+        return sorted(obj["metadata"]["name"] for obj in found)
+
+    assert (names("p"), names("q"), names("none")) == (["a"], ["b"], [])
+    cache.put("PolicyTraining", training("b", 5, "p"))
+    assert (names("p"), names("q")) == (["a", "b"], [])
+    cache.remove("PolicyTraining", training("a", 6, "p"))
+    assert names("p") == ["b"]
+    assert list(cache.of_policy("PolicyVersion", "ml", "p")) == []
+
+
 def test_managed_fields_are_left_out():
     cache = Cache()
     obj = pod("a", 1)

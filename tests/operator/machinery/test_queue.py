@@ -205,30 +205,86 @@ def test_whatever_is_added_is_reconciled_after_it_was_added(adds):
     play(story)
 
 
-def test_new_keys_go_first_and_known_ones_do_not_starve():
+def test_in_a_burst_new_keys_go_first_and_known_ones_follow_when_it_is_over():
     async def story(loop: Loop) -> None:
         seen = []
 
         async def reconcile(key):
-            seen.append(key.name)
+            seen.append((key.name, loop.time()))
 
         queue = Queue(loop.now)
         known = [Key("PolicyTraining", "ml", f"known-{n}") for n in range(3)]
-        async with working(queue, reconcile, workers=1):
-            for key in known:
-                queue.add(key)
+        for key in known:
+            queue.add(key)
+        async with working(queue, reconcile, workers=2):
             await asyncio.sleep(1)
             seen.clear()
-            for key in known:
-                queue.add(key)
-            for n in range(7):
+            for n in range(20):
                 queue.add(Key("PolicyTraining", "ml", f"new-{n}"))
+                if n == 3:
+                    for key in known:
+                        queue.add(key)
+                await asyncio.sleep(0.02)
+            assert queue.crowded
+            asked = loop.time()
+            await queue.uncrowded()
+            assert 0 < loop.time() - asked <= 0.1
+            assert not queue.crowded
+            await asyncio.sleep(0.1)
+        assert [name for name, _ in seen[:20]] == [f"new-{n}" for n in range(20)]
+        assert sorted(name for name, _ in seen[20:]) == [k.name for k in known]
+        assert seen[-1][1] - seen[19][1] <= 0.15
+
+    play(story)
+
+
+def test_in_a_burst_without_an_end_no_known_key_starves():
+    async def story(loop: Loop) -> None:
+        seen, began = [], {}
+
+        async def reconcile(key):
+            seen.append(key.name)
+            if key in began:
+                waits.append(loop.time() - began.pop(key))
+
+        waits: list[float] = []
+        queue = Queue(loop.now)
+        known = [Key("PolicyDeployment", "ml", f"known-{n}") for n in range(20)]
+        for key in known:
+            queue.add(key)
+        async with working(queue, reconcile, workers=1):
             await asyncio.sleep(1)
-        assert sorted(seen) == sorted([*(k.name for k in known), *(f"new-{n}" for n in range(7))])
-        assert [n for n in seen if n.startswith("new")] == [f"new-{n}" for n in range(7)]
-        assert seen.index("known-0") < 4
-        assert seen.index("known-1") < 8
-        assert seen[0].startswith("new") or seen[1].startswith("new")
+            seen.clear()
+            for n in range(500):
+                queue.add(Key("PolicyTraining", "ml", f"new-{n}"))
+                for key in known if n == 3 else ():
+                    queue.add(key)
+                    began[key] = loop.time()
+                await asyncio.sleep(0.02)
+        assert len(waits) == len(known)
+        assert min(waits) >= 1
+        assert max(waits) <= 6
+        assert seen.index("known-1") - seen.index("known-0") == 8
+
+    play(story)
+
+
+def test_the_first_keys_of_a_calm_day_do_not_hold_known_ones_up():
+    async def story(loop: Loop) -> None:
+        seen = []
+
+        async def reconcile(key):
+            seen.append(key)
+            if len(seen) == 1:
+                queue.add(key)
+
+        queue = Queue(loop.now)
+        async with working(queue, reconcile, workers=1):
+            queue.add(A)
+            await asyncio.sleep(0.001)
+            assert seen == [A, A]
+            await queue.uncrowded()
+            assert loop.time() < 0.01
 
     play(story)
 

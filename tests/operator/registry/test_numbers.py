@@ -81,6 +81,17 @@ def test_a_new_process_reserves_above_what_the_cluster_shows():
     assert Numbers(cache).reserve("ml", "p", "t") == 6
 
 
+def test_numbers_go_on_above_what_was_recorded_since_and_above_what_a_deleted_job_reserved():
+    cache = Cache()
+    numbers = Numbers(cache)
+    cache.put("Job", job(5))
+    assert numbers.reserve("ml", "p", "a") == 6
+    cache.remove("Job", job(5))
+    assert numbers.reserve("ml", "p", "b") == 7
+    cache.put("PolicyVersion", version(9))
+    assert numbers.reserve("ml", "p", "c") == 10
+
+
 def test_a_deleted_version_does_not_free_its_number():
     cache = Cache()
     book = ledger("ml", "p", 7)
