@@ -13,6 +13,8 @@ from integration.client import until
 REPO = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+# An operator that outlives a killed test run would write into the next one's API server.
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 
 def free_port() -> int:
@@ -64,7 +66,7 @@ class OperatorProcess:
         """Start it, without waiting."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "policy_operator.main"],
+                [*_DIE_WITH_PARENT, sys.executable, "-m", "policy_operator.main"],
                 env=self.env,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ for each, and answers with its pid.
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -21,16 +22,20 @@ from integration.client import until
 from integration.operator_process import REPO, OperatorProcess
 from typing_extensions import override
 
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
 
 def serve() -> None:
     """Fork an operator for each line."""
     from policy_operator import main  # noqa: PLC0415 - only where it is forked
 
+    libc = ctypes.CDLL(None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the killed
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # see operator_process
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
             os.chdir(order["cwd"])
