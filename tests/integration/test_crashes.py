@@ -199,6 +199,7 @@ def a_training_whose_budget_is_raised(run: Run) -> None:
     run.api.patch("PolicyTraining", run.namespace, "forge", larger)
     for index in (1, 2):
         run.kubelet.run(f"forge-{index}")
+        in_state(run, "Training")  # until the status is written anew it says Suspended
         run.api.patch("PolicyTraining", run.namespace, "forge", {"spec": {"suspend": True}})
         in_state(run, "Suspended")
         run.api.patch("PolicyTraining", run.namespace, "forge", {"spec": {"suspend": False}})

@@ -204,6 +204,11 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
         if ended.end is not None and ended.end.report is not None:
             state = take_report(state, ended.end.report)
 
+    # Before all else: an attempt that was resumed may have ended before this was written.
+    resumed = not training.spec.suspend
+    if resumed and get_condition(state.status.conditions, COND_SUSPENDED) is not None:
+        state = state.set(COND_SUSPENDED, "False", reasons.RESUMED, "suspend is false")
+
     # 1. An attempt has completed: its exit criteria judge the training.
     if view is not None and view.end is not None and view.end.reason == Outcome.COMPLETED:
         return completed(state, view, view.end, observed)
@@ -242,8 +247,6 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     # 4. Its budget is used up, or a person wants it to pause.
     if spent.exceeded is not None or training.spec.suspend:
         return _pause(state, active, observed, deadline, spent.exceeded)
-    if get_condition(state.status.conditions, COND_SUSPENDED) is not None:
-        state = state.set(COND_SUSPENDED, "False", reasons.RESUMED, "suspend is false")
 
     # 5. An attempt is under way.
     if active is not None:

@@ -303,6 +303,22 @@ def test_a_training_that_completed_in_time_is_not_failed_by_a_late_look():
     assert status_of(cluster)[1] == "Succeeded"
 
 
+def test_one_that_was_resumed_and_completed_before_the_status_knew_is_suspended_no_more():
+    cluster = started()
+    suspend(cluster, True)
+    cluster.step()
+    cluster.later(100).end(0, ended(code=75, deleted=True), failed=True)
+    cluster.settle()
+    told = cluster.training.status
+    suspend(cluster, False)
+    cluster.settle()
+    cluster.training = replace(cluster.training, status=told)  # killed after the Job was made
+    cluster.end(1, ended(message=done()), failed=False)
+    cluster.settle()
+    assert status_of(cluster)[1] == "Succeeded"
+    assert status_of(cluster, "Suspended")[:2] == ("False", "Resumed")
+
+
 def test_it_is_deleted_when_its_time_to_live_is_over():
     cluster = started(ttlSecondsAfterFinished=60)
     cluster.end(0, ended(message=done()), failed=False)
