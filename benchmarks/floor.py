@@ -2,8 +2,8 @@
 
 No status, no ConfigMap, no Service, no numbering, no retry: a bare `@kopf.on.event` handler with a
 bare HTTP client. Whoever is as fast as this has nothing left to win. The Job is the one that our
-operator makes, from the file that FLOOR_JOB names: what the API server and the Job controller spend
-on a Job grows with it. Without that file it is the smallest Job. Run with `kopf run`.
+operator makes, which FLOOR_JOB holds as JSON: what the API server and the Job controller spend on a
+Job grows with it. Without that it is the smallest Job. Run with `kopf run`.
 """
 
 import json
@@ -39,8 +39,8 @@ def _tls(config: dict[str, Any]) -> ssl.SSLContext:
 
 def _job() -> dict[str, Any]:
     """Return what every Job has."""
-    if named := os.environ.get("FLOOR_JOB"):
-        job: dict[str, Any] = json.loads(Path(named).read_text())
+    if given := os.environ.get("FLOOR_JOB"):
+        job: dict[str, Any] = json.loads(given)
         return job
     container = {"name": "trainer", "image": "policyops/trainer:dev"}
     return {

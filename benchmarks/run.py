@@ -49,8 +49,6 @@ def say(text: str) -> None:
 @contextmanager
 def floor(cluster: ControlPlane, folder: Path, job: Obj | None = None) -> Iterator[None]:
     """Run the floor; it creates this Job, or the smallest one."""
-    named = folder / "job.json"
-    named.write_text(json.dumps(job))
     command = [sys.executable, "-m", "kopf", "run", "-A", "--standalone", "--quiet"]
     with (folder / "floor.log").open("wb") as log:
         process = subprocess.Popen(
@@ -58,7 +56,7 @@ def floor(cluster: ControlPlane, folder: Path, job: Obj | None = None) -> Iterat
             env={
                 **os.environ,
                 "KUBECONFIG": str(cluster.kubeconfig),
-                "FLOOR_JOB": str(named) if job is not None else "",
+                "FLOOR_JOB": "" if job is None else json.dumps(job),
             },
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -95,11 +93,9 @@ def warm(api: Api, jobs: Arrivals) -> None:
     paced(api, new_namespace(api, "warm"), jobs, count=10, every=0.05)
 
 
-def a_job(api: Api, jobs: Arrivals) -> Obj:
+def a_job(api: Api) -> Obj:
     """Return a Job of our operator's as one would create it: without what the API server adds."""
-    namespace = new_namespace(api, "warm")
-    paced(api, namespace, jobs, count=1, every=0.0)
-    job = api.list("Job", namespace)[0]
+    job = api.list("Job")[0]
     for gone in ("selector", "suspend"):
         job["spec"].pop(gone, None)
     pods = job["spec"]["template"]["metadata"]
@@ -197,19 +193,17 @@ def measure(cluster: ControlPlane, folder: Path, options: argparse.Namespace) ->
         with floor(cluster, folder):
             _, least = trainings(api, jobs, options.paced, options.trainings)
         clear(api)
-        with operator(api, cluster, folder, prometheus):
-            job = a_job(api, jobs)
-        clear(api)
-        say("floor with the operator's Job: the same")
-        with floor(cluster, folder, job):
-            low, low_burst = trainings(api, jobs, options.paced, options.trainings)
-        clear(api)
         say("operator: the same")
         with operator(api, cluster, folder, prometheus) as process:
             idle = process.rss()
             ours, ours_burst = trainings(api, jobs, options.paced, options.trainings)
             stall = process.metrics()["policyops_loop_stall_seconds"]
             full = process.rss()
+        job = a_job(api)
+        clear(api)
+        say("floor with the operator's Job: the same")
+        with floor(cluster, folder, job):
+            low, low_burst = trainings(api, jobs, options.paced, options.trainings)
         clear(api)
         for number, aim in ((50, 1.2), (95, 1.5)):
             mine, base = ours.percentile(number), low.percentile(number)
