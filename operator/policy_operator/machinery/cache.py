@@ -17,6 +17,7 @@ Id = tuple[str, str]
 
 # Deleted objects that are remembered, so that a late response to our own write brings none back.
 _TOMBSTONES = 10_000
+_POLICY = "spec.policy"  # in the index beside our labels, none of which has such a name
 
 
 def object_id(obj: Obj) -> Id:
@@ -36,9 +37,6 @@ def _slim(obj: Obj) -> Obj:
     if "managedFields" not in meta:
         return obj
     return {**obj, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
-
-
-_POLICY = "spec.policy"  # no label has such a name
 
 
 class _Store:

@@ -131,9 +131,9 @@ class Queue:
             return self._new
         return self._known if not self.crowded or self._known_is_due() else self._new
 
-    def _next(self) -> Key:
-        """Take the key whose turn it is."""
-        key, _ = self._lane().popitem(last=False)
+    def _take(self, lane: OrderedDict[Key, datetime]) -> Key:
+        """Take the first key of the lane whose turn it is."""
+        key, _ = lane.popitem(last=False)
         self._turn += 1
         self._seen.add(key)
         metrics.QUEUE_DEPTH.set(len(self))
@@ -194,8 +194,8 @@ class Queue:
             if self._urgent:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._calm.wait(), _GIVE_WAY)
-            if self._lane():
-                await self._one(self._next(), reconcile)
+            if lane := self._lane():
+                await self._one(self._take(lane), reconcile)
 
     @contextmanager
     def give_way(self) -> Iterator[None]:

@@ -197,7 +197,8 @@ def _plan(
 
 async def _rules(ctx: Context, training: Training) -> CheckpointRules | None:
     """Return what the attempt's pods are told about keeping checkpoints."""
-    cluster, now = await ctx.kube.cluster_uid(), utcnow()
+    cluster = await ctx.kube.cluster_uid()
+    now = utcnow()  # before the list: what is not in it was made later
     others = ctx.cache.of_policy(KIND_TRAINING, training.meta.namespace, training.spec.policy)
     return retention.rules(training, others, cluster, now)
 
