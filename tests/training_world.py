@@ -207,6 +207,7 @@ class Cluster:
     version: VersionRecord | None = None
     progress: object = None
     refusal: object = None
+    unchangeable: str | None = None
     removal: dict | None = None
     versions_made: list[int] = field(default_factory=list)
     jobs_made: list[int] = field(default_factory=list)
@@ -242,6 +243,7 @@ class Cluster:
             version=self.version,
             progress=self.progress,
             refusal=self.refusal,
+            unchangeable=self.unchangeable,
             removal=self.removal,
         )
 

@@ -19,6 +19,7 @@ LABEL_VERSION: Final = f"{GROUP}/version"
 LABEL_TRAINING: Final = f"{GROUP}/training"
 LABEL_DEPLOYMENT: Final = f"{GROUP}/deployment"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
+LABEL_SWEEP: Final = f"{GROUP}/sweep"  # of Jobs that remove checkpoints
 LABEL_LEADER: Final = f"{GROUP}/leader"
 LABEL_RULES: Final = f"{GROUP}/prometheus-rules"
 

@@ -34,14 +34,14 @@ def limits(namespace: str, **most: str) -> Obj:
 
 @pytest.fixture
 def deny(api: Api, namespace: str) -> Iterator[Callable[..., None]]:
-    """Refuse everything of a resource in the test's namespace, and wait until it counts."""
+    """Refuse to make or change anything of a resource in the test's namespace; wait until so."""
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
     def start(group: str, plural: str, probe: Obj) -> None:
         rule = {
             "apiGroups": [group],
             "apiVersions": ["v1"],
-            "operations": ["CREATE"],
+            "operations": ["CREATE", "UPDATE"],
             "resources": [plural],
         }
         here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
@@ -91,6 +91,17 @@ def test_pods_that_are_refused_by_a_quota_and_by_a_limit_range(
         assert [a["index"] for a in status("Training", name)["attempts"]] == [0]
 
 
+def job_probe(namespace: str) -> Obj:
+    """Return a Job that is fine but for admission."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "probe", "namespace": namespace},
+        "spec": {"template": {"spec": pod}},
+    }
+
+
 def test_a_policy_that_refuses_jobs_is_waited_out(
     api: Api,
     namespace: str,
@@ -98,14 +109,7 @@ def test_a_policy_that_refuses_jobs_is_waited_out(
     status: Callable[..., Obj],
     deny: Callable[..., None],
 ) -> None:
-    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
-    probe = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "probe", "namespace": namespace},
-        "spec": {"template": {"spec": pod}},
-    }
-    deny("batch", "jobs", probe)
+    deny("batch", "jobs", job_probe(namespace))
     api.create(training(namespace))
     message = running(status("Refused"))
     assert message.startswith("the API server refuses Job forge-0: jobs.batch")
@@ -114,6 +118,31 @@ def test_a_policy_that_refuses_jobs_is_waited_out(
     api.delete("ValidatingAdmissionPolicyBinding", None, namespace)
     kubelet.run("forge-0")
     status("Training")
+
+
+def test_a_policy_that_lets_nobody_stop_a_job_is_told(
+    api: Api,
+    namespace: str,
+    kubelet: Kubelet,
+    status: Callable[..., Obj],
+    deny: Callable[..., None],
+) -> None:
+    """The training runs on and says so; it stops once that is allowed."""
+    api.create(training(namespace))
+    kubelet.run("forge-0")
+    status("Training")
+    deny("batch", "jobs", job_probe(namespace))
+    api.patch("PolicyTraining", namespace, "forge", {"spec": {"suspend": True}})
+    found = condition({"status": status("Refused")}, "Running")
+    assert found["status"] == "True"
+    assert found["message"].startswith("the API server refuses to stop Job forge-0: jobs.batch")
+    assert found["message"].endswith("denied request: ask the platform team")
+    assert "endedAt" not in status()["attempts"][0]
+    api.delete("ValidatingAdmissionPolicyBinding", None, namespace)
+    until("a Job may be changed", lambda: not api.refusal(job_probe(namespace)))
+    # Nobody tells of an admission policy: it is tried again after a while, or by any change.
+    api.patch("PolicyTraining", namespace, "forge", {"metadata": {"labels": {"look": "again"}}})
+    status("Suspended")
 
 
 def test_a_policy_that_refuses_what_a_job_needs_keeps_the_job(

@@ -5,7 +5,7 @@ from policy_api.rules.criteria import evaluate, kept_metrics, listed, summary
 from policy_api.v1alpha1.training import ArtifactStatus, OnUnmet
 from policy_api.v1alpha1.version import version_name
 
-from policy_operator.training.patience import refused
+from policy_operator.training.refusals import refused
 from policy_operator.training.status import TrainingState
 from policy_operator.training.types import (
     Action,

@@ -33,7 +33,8 @@ from policy_operator.training.completion import completed
 from policy_operator.training.deadline import Clock, clock, keep_deadline
 from policy_operator.training.dependencies import noted, settled
 from policy_operator.training.next_attempt import all_ready, start
-from policy_operator.training.patience import judged, look_again, refused, say_what_is_stuck
+from policy_operator.training.patience import judged, look_again, say_what_is_stuck
+from policy_operator.training.refusals import cannot_stop, refused, without_changes
 from policy_operator.training.status import (
     ASK_AGAIN,
     TrainingState,
@@ -90,6 +91,11 @@ def decide(training: Training, observed: Observed, now: datetime) -> Decision:
     """
     if training.meta.deletion_timestamp is not None:
         return Decision(status=training.status)
+    decision = _judge(training, observed, now)
+    return without_changes(decision, observed.unchangeable, now)
+
+
+def _judge(training: Training, observed: Observed, now: datetime) -> Decision:
     observed = judged(observed, training.status.attempts, now)
     if (held := _held(training, observed, now)) is not None:
         return held
@@ -232,14 +238,18 @@ def _decide(  # noqa: C901, PLR0911 - the list of cases is the product; one plac
     limit = training.spec.active_deadline_seconds
     deadline = time.due
     active = view if view is not None and view.end is None else None
-    if time.over(now, last.reason if last is not None else None):
+    over = time.over(now, last.reason if last is not None else None)
+    should_stop = over or spent.exceeded is not None or training.spec.suspend
+    if should_stop and active is not None and observed.unchangeable is not None:
+        return cannot_stop(state, active, observed.unchangeable)
+    if over:
         message = (
             f"not finished {limit} s after its first start, suspensions not counted "
             "(activeDeadlineSeconds); raise it, and the training goes on from its checkpoint"
         )
         if active is not None:
-            over = End(reasons.DEADLINE_EXCEEDED, message, now)
-            attempts = (*attempts[:-1], ended_attempt(active, over, attempts[-1], now))
+            ending = End(reasons.DEADLINE_EXCEEDED, message, now)
+            attempts = (*attempts[:-1], ended_attempt(active, ending, attempts[-1], now))
             state = state.update(attempts=list(attempts[-KEPT_ATTEMPTS:]))
         end = state.ended(False, reasons.DEADLINE_EXCEEDED, message)
         return Decision(end.status, actions=_stop(active, reasons.DEADLINE_EXCEEDED))
@@ -341,7 +351,9 @@ def _after_the_end(training: Training, observed: Observed, now: datetime) -> Dec
     actions: list[Action] = [action for v in active for action in _stop(v, state)]
     actions += _clean(outdated(training.status, observed.children))
     busy = bool(active) or observed.pods_left
-    kept = retention.after_the_end(training, observed.removal, busy=busy, now=now)
+    kept = retention.after_the_end(
+        training, observed.removal, busy=busy, others=observed.removals, now=now
+    )
     again = kept.look_again
     if observed.refusal is None:
         actions += kept.actions

@@ -10,7 +10,7 @@ from policy_api.v1alpha1.training import Attempt
 from policy_operator.machinery.events import Event
 from policy_operator.training.attempts import next_start
 from policy_operator.training.dependencies import taken_sentence
-from policy_operator.training.patience import refused
+from policy_operator.training.refusals import refused
 from policy_operator.training.status import ASK_AGAIN, TrainingState, sooner
 from policy_operator.training.types import Decision, Failed, Observed, Ready, StartAttempt, Waiting
 

@@ -10,6 +10,7 @@ from policy_api.keys import (
     ANNOTATION_STOPPED_BY,
     KIND_TRAINING,
     LABEL_ATTEMPT,
+    LABEL_SWEEP,
     LABEL_TRAINING,
 )
 from policy_api.rules.needs import BASE
@@ -23,7 +24,7 @@ from policy_operator.registry.numbers import label_number
 from policy_operator.registry.types import VersionRecord
 from policy_operator.training import dependencies, retention
 from policy_operator.training.attempts import KEPT_JOBS, is_open
-from policy_operator.training.outcome import job_runs, on_hold, view
+from policy_operator.training.outcome import job_finished, job_runs, on_hold, view
 from policy_operator.training.patience import silent_for_long, told
 from policy_operator.training.pods import CONTAINER, pod_active
 from policy_operator.training.queueing import why_suspended
@@ -143,6 +144,12 @@ def _removal(cache: Cache, training: Training) -> Obj | None:
     return found if found is not None and owned(found, training.meta.uid) else None
 
 
+def _removals(cache: Cache, namespace: str) -> int:
+    """Count the Jobs of a namespace that remove checkpoints and have not ended."""
+    jobs = cache.list("Job", namespace, {LABEL_SWEEP: retention.SWEEP})
+    return sum(job_finished(job) is None for job in jobs)
+
+
 def _leftover(cache: Cache, training: Training, pods: Sequence[Obj]) -> str | None:
     """Say what an older training of the same name has left, which was deleted.
 
@@ -219,5 +226,6 @@ async def observe(ctx: Context, training: Training, now: datetime) -> tuple[Obse
         progress=ctx.progress.get(meta.namespace, meta.name, meta.uid),
         trainer_image=image(jobs[-1]) if jobs else None,
         removal=_removal(cache, training),
+        removals=_removals(cache, meta.namespace),
     )
     return observed, reserved

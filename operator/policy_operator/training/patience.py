@@ -24,7 +24,6 @@ _LINGER_LIMIT = timedelta(seconds=60)
 # Until Events are asked for: pods are made at once, their volumes and images take a while.
 _SILENCE = {"Job": timedelta(seconds=5), "Pod": timedelta(seconds=20)}
 _ASK_AGAIN = timedelta(seconds=300)
-_FIRST_TRY, _LAST_TRY = timedelta(seconds=5), timedelta(seconds=120)
 _WAITS_FOR_OTHERS = {
     reasons.WAITING_FOR_BASE,
     reasons.WAITING_FOR_REFERENCE,
@@ -111,19 +110,6 @@ def told(view: AttemptView, note: str) -> AttemptView:
     # Without the ConfigMap of the attempt, which we make, no mount can succeed: not their fault.
     stall = Stall(reasons.CONTAINER_NOT_STARTED, message) if view.complete else None
     return replace(view, reason=reasons.CONTAINER_NOT_STARTED, message=message, stall=stall)
-
-
-def refused(state: TrainingState, message: str) -> tuple[TrainingState, datetime]:
-    """Say that the API server refuses a child for now, and when to try again.
-
-    Soon, then after as long as it has been refused, up to two minutes.
-    """
-    before, waited = state.training.status, timedelta()
-    old = get_condition(before.conditions, COND_RUNNING)
-    if before.state == reasons.REFUSED and old is not None:
-        waited = state.now - old.last_transition_time
-    again = state.now + min(_LAST_TRY, max(_FIRST_TRY, waited))
-    return state.running(reasons.REFUSED, message), again
 
 
 def say_what_is_stuck(state: TrainingState, pods: Sequence[Lingering]) -> TrainingState:

@@ -6,6 +6,7 @@ speaks of them, names are deterministic, and a child that exists is not made aga
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -30,12 +31,13 @@ from policy_operator.training.decide import decide
 from policy_operator.training.observe import observe
 from policy_operator.training.status import blocked, finished
 from policy_operator.training.types import (
-    Action,
+    Change,
     CompleteAttempt,
     Decision,
     DeleteChild,
     DeleteTraining,
     Dependencies,
+    Make,
     RecordVersion,
     Refusal,
     RemoveCheckpoints,
@@ -62,6 +64,10 @@ class Refused(Exception):  # noqa: N818 - not an error of ours
         self.refusal = refusal
 
 
+class Unchangeable(Exception):  # noqa: N818 - not an error of ours
+    """The API server lets nobody change or delete something of the training."""
+
+
 class Changed(Exception):  # noqa: N818 - not an error
     """Something is other than the cache said; the cache knows now: decide again."""
 
@@ -76,6 +82,7 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
         ApiError, OSError, TimeoutError: a call failed; to be tried again.
     """
     refusal: Refusal | None = None
+    unchangeable: str | None = None
     for _ in range(_ROUNDS):
         obj = ctx.cache.get(key.kind, key.namespace, key.name)
         if obj is None:
@@ -86,7 +93,8 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
         if (why := ctx.unreadable(key.namespace, *_NEEDS)) is not None:
             return await _wait(ctx, obj, training, why, now)
         observed, reserved = await observe(ctx, training, now)
-        decision = decide(training, replace(observed, refusal=refusal), now)
+        observed = replace(observed, refusal=refusal, unchangeable=unchangeable)
+        decision = decide(training, observed, now)
         try:
             await _apply(ctx, training, decision, reserved)
             if any(isinstance(action, StartAttempt) for action in decision.actions):
@@ -98,6 +106,8 @@ async def reconcile(key: Key, ctx: Context, now: datetime) -> datetime | None:
             await _write(ctx, obj, training, decision)
         except Refused as error:
             refusal = error.refusal
+        except Unchangeable as error:
+            unchangeable = str(error)
         except (Changed, Conflict) as change:
             log.info("%s; deciding again", change)
         else:
@@ -140,17 +150,19 @@ async def _apply(
     ctx: Context, training: Training, decision: Decision, reserved: int | None
 ) -> None:
     for action in decision.actions:
-        await _act(ctx, training, action, decision.status, reserved)
+        if isinstance(action, Change):
+            await _change(ctx, training, action)
+        else:
+            await _make(ctx, training, action, decision.status, reserved)
 
 
-async def _act(
+async def _make(
     ctx: Context,
     training: Training,
-    action: Action,
+    action: Make,
     status: PolicyTrainingStatus,
     reserved: int | None,
 ) -> None:
-    meta = training.meta
     match action:
         case StartAttempt(index, needed, seconds, run_seconds, image):
             plan = replace(
@@ -167,22 +179,41 @@ async def _act(
                 rules=await _rules(ctx, training),
             )
             await _create_all(ctx, training, build.needs(training, plan, ctx.settings))
-        case StopJob(job, by):
-            marked = {"annotations": {ANNOTATION_STOPPED_BY: by}}  # in the same write: it was us
-            patch = {"metadata": marked, "spec": {"suspend": True}}
-            await _patch_job(ctx, training, job, patch)
-        case SetDeadline(job, left):
-            await _patch_job(ctx, training, job, {"spec": {"activeDeadlineSeconds": left}})
-        case DeleteChild(kind, name, uid):
-            await ctx.kube.delete(kind, meta.namespace, name, uid=uid)
         case RemoveCheckpoints():
             await _create_own(ctx, training, build.removal(training, ctx.settings))
         case RecordVersion():
             await _record(ctx, training, action, status)
-        case DeleteTraining():
-            await ctx.kube.delete("PolicyTraining", meta.namespace, meta.name, uid=meta.uid)
         case _:
             assert_never(action)
+
+
+async def _change(ctx: Context, training: Training, action: Change) -> None:
+    meta = training.meta
+    match action:
+        case StopJob(job, by):
+            marked = {"annotations": {ANNOTATION_STOPPED_BY: by}}  # in the same write: it was us
+            patch = {"metadata": marked, "spec": {"suspend": True}}
+            await _tried(f"to stop Job {job}", _patch_job(ctx, training, job, patch))
+        case SetDeadline(job, left):
+            patch = {"spec": {"activeDeadlineSeconds": left}}
+            what = f"to set the deadline of Job {job}"
+            await _tried(what, _patch_job(ctx, training, job, patch))
+        case DeleteChild(kind, name, uid):
+            delete = ctx.kube.delete(kind, meta.namespace, name, uid=uid)
+            await _tried(f"to delete {kind} {name}", delete)
+        case DeleteTraining():
+            delete = ctx.kube.delete("PolicyTraining", meta.namespace, meta.name, uid=meta.uid)
+            await _tried("to delete this training, whose time is over", delete)
+        case _:
+            assert_never(action)
+
+
+async def _tried(what: str, call: Awaitable[object]) -> None:
+    """Await a change; say of one that is refused what it was for."""
+    try:
+        await call
+    except (Invalid, Denied) as error:
+        raise Unchangeable(f"the API server refuses {what}: {error.message}") from error
 
 
 def _plan(

@@ -15,7 +15,7 @@ from policy_api import reasons
 from policy_api.contract.checkpoints import CheckpointRules
 from policy_api.contract.report import Outcome
 from policy_api.contract.uris import local_path
-from policy_api.keys import COND_SUCCEEDED, KIND_TRAINING, LABEL_POLICY, LABEL_TRAINING
+from policy_api.keys import COND_SUCCEEDED, KIND_TRAINING, LABEL_POLICY, LABEL_SWEEP, LABEL_TRAINING
 from policy_api.rules.conditions import get_condition
 from policy_api.v1alpha1.training import PolicyTrainingStatus
 
@@ -24,12 +24,15 @@ from policy_operator.machinery.cache import Obj
 from policy_operator.machinery.events import Event
 from policy_operator.training import storage
 from policy_operator.training.outcome import job_finished
-from policy_operator.training.status import may_go_on
+from policy_operator.training.status import ASK_AGAIN, may_go_on
 from policy_operator.training.types import Action, DeleteChild, RemoveCheckpoints, Training
 
 _WEEK = 7 * 24 * 3600  # seconds; how long checkpoints are kept if the spec does not say
 _MOST_LISTED = 200  # uids in each run's ConfigMap; with more trainings nothing is removed by a run
 _TRIES = 3
+SWEEP = "checkpoints"  # value of the label that such Jobs have
+# Jobs at a time in a namespace: an operator that learns to remove finds years of them due at once.
+_AT_A_TIME = 4
 _SECONDS = 3600  # for one try, the wait for a node included
 _NAME = 50  # characters of the training's name in the Job's, which pods carry as a label
 
@@ -87,13 +90,16 @@ class Retained:
     events: tuple[Event, ...] = ()
 
 
-def after_the_end(training: Training, job: Obj | None, *, busy: bool, now: datetime) -> Retained:
+def after_the_end(
+    training: Training, job: Obj | None, *, busy: bool, others: int, now: datetime
+) -> Retained:
     """Say what becomes of the checkpoints of a training that has ended.
 
     Args:
         training: With the status that was written last.
         job: The Job that removes them, if there is one.
         busy: A pod of the training may still write one.
+        others: How many such Jobs run in the namespace.
         now: The time, UTC.
     """
     status = training.status
@@ -111,9 +117,9 @@ def after_the_end(training: Training, job: Obj | None, *, busy: bool, now: datet
     if job is not None or busy or not _left_for_good(training) or status.finished_at is None:
         return Retained(status)
     due = status.finished_at + timedelta(seconds=_seconds(training))
-    if now < due:
-        return Retained(status, (), due)
-    return Retained(status, (RemoveCheckpoints(),))
+    if now >= due and others < _AT_A_TIME:
+        return Retained(status, (RemoveCheckpoints(),))
+    return Retained(status, (), due if now < due else now + ASK_AGAIN)
 
 
 def _left_for_good(training: Training) -> bool:
@@ -157,7 +163,7 @@ def job(training: Training, image: str, pod: Obj, container: Obj) -> Obj:
         "metadata": {"labels": children.managed(labels)},
         "spec": {**pod, "containers": [made], "volumes": volumes},
     }
-    owned = {**labels, LABEL_TRAINING: meta.name}
+    owned = {**labels, LABEL_TRAINING: meta.name, LABEL_SWEEP: SWEEP}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -233,8 +233,12 @@ class Observed:
     version: VersionRecord | None = None
     progress: ReportedProgress | None = None
     refusal: Refusal | None = None
+    unchangeable: str | None = None
+    """What the API server says of a Job that it lets nobody change, or delete."""
     removal: dict[str, Any] | None = None
     """The Job that removes its checkpoints."""
+    removals: int = 0
+    """How many such Jobs run in its namespace."""
     trainer_image: str | None = None
     """Image of its newest Job."""
 
@@ -309,16 +313,9 @@ class DeleteTraining:
     """Its time to live after the end is over."""
 
 
-Action = (
-    StartAttempt
-    | CompleteAttempt
-    | StopJob
-    | SetDeadline
-    | DeleteChild
-    | RecordVersion
-    | RemoveCheckpoints
-    | DeleteTraining
-)
+Make = StartAttempt | CompleteAttempt | RecordVersion | RemoveCheckpoints
+Change = StopJob | SetDeadline | DeleteChild | DeleteTraining
+Action = Make | Change
 
 
 @dataclass(frozen=True)

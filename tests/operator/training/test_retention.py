@@ -84,10 +84,20 @@ def test_what_can_go_on_or_has_none_is_left_alone(end):
 
 def test_a_pod_that_may_still_save_is_waited_for():
     seen = failed(checkpointRetentionSeconds=5).later(60).training
-    busy = retention.after_the_end(seen, None, busy=True, now=T0 + timedelta(seconds=60))
+    busy = retention.after_the_end(seen, None, busy=True, others=0, now=T0 + timedelta(seconds=60))
     assert busy.actions == ()
-    free = retention.after_the_end(seen, None, busy=False, now=T0 + timedelta(seconds=60))
+    free = retention.after_the_end(seen, None, busy=False, others=0, now=T0 + timedelta(seconds=60))
     assert free.actions == (RemoveCheckpoints(),)
+
+
+def test_few_are_removed_at_a_time():
+    """An operator that is new to it finds years of them due at once."""
+    seen, now = failed(checkpointRetentionSeconds=5).later(60).training, T0 + timedelta(seconds=60)
+    for others, wanted in ((3, (RemoveCheckpoints(),)), (4, ())):
+        told = retention.after_the_end(seen, None, busy=False, others=others, now=now)
+        assert told.actions == wanted
+    assert told.look_again == now + timedelta(seconds=30)
+    assert build.removal(seen, SETTINGS)["metadata"]["labels"]["policyops.dev/sweep"]
 
 
 def test_a_pods_own_files_need_no_job():
