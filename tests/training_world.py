@@ -12,7 +12,8 @@ from policy_api import reasons
 from policy_api.base import ObjectMeta, rfc3339
 from policy_api.keys import COND_ACCEPTED
 from policy_api.rules.conditions import get_condition, set_condition
-from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus, TrainingOrigin, VersionArtifact
 from policy_operator.registry.types import VersionRecord
 from policy_operator.settings import Settings

@@ -22,7 +22,8 @@ from policy_api.base import ApiModel
 from policy_api.keys import API_VERSION, GROUP
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 from policy_api.v1alpha1.names import DEPLOYMENT, TRAINING, VERSION, Names
-from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus
 
 Schema = dict[str, Any]

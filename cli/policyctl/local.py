@@ -28,8 +28,8 @@ from policy_api.contract.run import BaseArtifact, RunConfig, RunTraining
 from policy_api.rules import criteria
 from policy_api.rules.needs import BASE, needs
 from policy_api.rules.resolve import resolve
+from policy_api.v1alpha1.criteria import OnUnmet
 from policy_api.v1alpha1.inputs import Reference
-from policy_api.v1alpha1.training import OnUnmet
 
 from policyctl import artifacts
 from policyctl.errors import UserError

@@ -9,9 +9,9 @@ import celpy
 from celpy.adapter import json_to_cel
 from policy_api.base import ApiModel, new_object_rule
 from policy_api.rules.quantity import is_quantity
+from policy_api.v1alpha1.compute import Compute
 from policy_api.v1alpha1.names import Names
 from policy_api.v1alpha1.resources import RESOURCE_PARTS
-from policy_api.v1alpha1.training import Compute
 
 OLD = "oldSelf"  # in rules about a change
 

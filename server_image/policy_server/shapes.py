@@ -4,8 +4,9 @@ from typing import Literal
 
 from policy_api.base import ApiModel, Metric
 from policy_api.contract.artifact import Generation, ParentArtifact
+from policy_api.v1alpha1.criteria import CriterionVerdict
 from policy_api.v1alpha1.recipes.common import Recipe
-from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict
+from policy_api.v1alpha1.training import AnswerSchema
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 

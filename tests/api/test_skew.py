@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from policy_api import skew
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
-from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus
 from pydantic import ValidationError
 

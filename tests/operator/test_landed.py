@@ -10,7 +10,8 @@ from fixtures.landed.write import run_of
 from policy_api import skew
 from policy_api.keys import ANNOTATION_STOPPED_BY
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
-from policy_api.v1alpha1.training import PolicyTrainingSpec, PolicyTrainingStatus
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 from policy_operator.training.types import Training
 from rollout_world import NAME, World
 from training_world import Cluster, training

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_api.v1alpha1.training import StopRule
+from policy_api.v1alpha1.criteria import StopRule
 from policy_trainer.early import EarlyStop
 
 

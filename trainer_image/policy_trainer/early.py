@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from policy_api.v1alpha1.training import StopRule
+from policy_api.v1alpha1.criteria import StopRule
 
 
 class EarlyStop:

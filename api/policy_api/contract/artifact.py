@@ -8,9 +8,10 @@ from pydantic import Field
 from policy_api.base import SHA256, ApiModel, Metric, Time
 from policy_api.contract.versions import load
 from policy_api.v1alpha1.budget import Cost
+from policy_api.v1alpha1.criteria import CriterionVerdict
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.store import Export, GGUFType
-from policy_api.v1alpha1.training import AnswerSchema, CriterionVerdict
+from policy_api.v1alpha1.training import AnswerSchema
 
 MANIFEST = "policy.json"
 CLAIM = ".claim.json"

@@ -10,11 +10,13 @@ from policy_api.contract.environment import RUN_FILE
 from policy_api.contract.versions import load
 from policy_api.skew import unknown_field
 from policy_api.v1alpha1.budget import Budget
+from policy_api.v1alpha1.compute import Checkpoints, Compute
+from policy_api.v1alpha1.criteria import ExitCriterion, StopRule
 from policy_api.v1alpha1.inputs import Adapter, Scratch, Split
 from policy_api.v1alpha1.judge import Judge
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.store import Export, GGUFType
-from policy_api.v1alpha1.training import AnswerSchema, Checkpoints, Compute, ExitCriterion, StopRule
+from policy_api.v1alpha1.training import AnswerSchema
 
 SCHEMA_VERSION = 1
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from policy_api.rules.quantity import quantity
 from policy_api.v1alpha1.budget import Budget, Cost
+from policy_api.v1alpha1.compute import Compute
 from policy_api.v1alpha1.resources import NVIDIA_GPU, RESOURCE_PARTS, is_gpu
-from policy_api.v1alpha1.training import Compute
 
 HOUR = 3600
 DIGITS = 6  # of a USD: a second of a CPU costs some 1e-5

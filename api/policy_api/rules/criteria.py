@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from policy_api.base import Metric
 from policy_api.contract import bounds
 from policy_api.contract.report import finite
-from policy_api.v1alpha1.training import CriterionVerdict, ExitCriterion
+from policy_api.v1alpha1.criteria import CriterionVerdict, ExitCriterion
 
 CONFIDENCE = 0.95  # of an interval that does not say otherwise
 BEST_BASELINE = "best-baseline"

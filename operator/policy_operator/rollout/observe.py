@@ -17,7 +17,7 @@ from policy_api.keys import (
 )
 from policy_api.rules.conditions import get_condition
 from policy_api.v1alpha1.deployment import ParentRef
-from policy_api.v1alpha1.training import PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 
 from policy_operator.children import Foreign, owned, stamp_of
 from policy_operator.context import Context

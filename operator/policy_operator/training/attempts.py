@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from policy_api import reasons
 from policy_api.contract.report import Outcome
-from policy_api.v1alpha1.training import Attempt, PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import Attempt, PolicyTrainingStatus
 
 from policy_operator.training.patience import stalled_since
 from policy_operator.training.types import GRACE_SECONDS, AttemptView, Child, End

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from policy_api.rules import cost
 from policy_api.rules.cost import Held, Spent
 from policy_api.v1alpha1.budget import Cost
-from policy_api.v1alpha1.training import Attempt, PolicyTrainingSpec, PolicyTrainingStatus, Progress
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_api.v1alpha1.training_status import Attempt, PolicyTrainingStatus, Progress
 
 from policy_operator.training.attempts import COUNT_EVERY, lasted
 from policy_operator.training.types import AttemptView, Training

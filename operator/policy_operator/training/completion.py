@@ -2,7 +2,8 @@
 
 from policy_api import reasons
 from policy_api.rules.criteria import evaluate, kept_metrics, listed, summary
-from policy_api.v1alpha1.training import ArtifactStatus, OnUnmet
+from policy_api.v1alpha1.criteria import OnUnmet
+from policy_api.v1alpha1.training_status import ArtifactStatus
 from policy_api.v1alpha1.version import version_name
 
 from policy_operator.training.refusals import refused

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from policy_api import reasons
-from policy_api.v1alpha1.training import PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 
 from policy_operator.training.status import may_go_on
 from policy_operator.training.types import AttemptView, SetDeadline, Training

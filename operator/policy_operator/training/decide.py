@@ -16,7 +16,7 @@ from policy_api import reasons, skew
 from policy_api.contract.report import Outcome
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED, COND_SUSPENDED
 from policy_api.rules.conditions import get_condition
-from policy_api.v1alpha1.training import Attempt, PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import Attempt, PolicyTrainingStatus
 
 from policy_operator.machinery.events import Event, EventType
 from policy_operator.training import retention

@@ -16,7 +16,7 @@ from policy_api.keys import (
 )
 from policy_api.rules.conditions import get_condition
 from policy_api.rules.needs import BASE, cycle, cycle_sentence, needs
-from policy_api.v1alpha1.training import DependencyStatus
+from policy_api.v1alpha1.training_status import DependencyStatus
 from policy_api.v1alpha1.version import PolicyVersionSpec, PolicyVersionStatus, version_name
 
 from policy_operator.machinery.cache import Cache, Obj

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from policy_api import reasons, skew
 from policy_api.rules.needs import BASE
-from policy_api.v1alpha1.training import Attempt
+from policy_api.v1alpha1.training_status import Attempt
 
 from policy_operator.machinery.events import Event
 from policy_operator.training.attempts import next_start

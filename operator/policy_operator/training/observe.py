@@ -14,7 +14,7 @@ from policy_api.keys import (
     LABEL_TRAINING,
 )
 from policy_api.rules.needs import BASE
-from policy_api.v1alpha1.training import PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 from policy_api.v1alpha1.version import version_name
 
 from policy_operator.children import controller, owned

@@ -9,7 +9,7 @@ from policy_api.base import rfc3339
 from policy_api.contract.report import Outcome
 from policy_api.keys import COND_RUNNING
 from policy_api.rules.conditions import get_condition
-from policy_api.v1alpha1.training import Attempt
+from policy_api.v1alpha1.training_status import Attempt
 
 from policy_operator.training.status import TrainingState, finished
 from policy_operator.training.types import AttemptView, End, Lingering, Observed, Silence, Stall

@@ -16,7 +16,8 @@ from policy_api.contract.checkpoints import CheckpointRules
 from policy_api.keys import ANNOTATION_STOPPED_BY, COND_ACCEPTED, KIND_TRAINING
 from policy_api.rules.conditions import set_condition
 from policy_api.rules.criteria import summary
-from policy_api.v1alpha1.training import OnUnmet, PolicyTrainingStatus
+from policy_api.v1alpha1.criteria import OnUnmet
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionStatus
 
 from policy_operator import ownership

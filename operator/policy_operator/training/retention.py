@@ -17,7 +17,7 @@ from policy_api.contract.report import Outcome
 from policy_api.contract.uris import local_path
 from policy_api.keys import COND_SUCCEEDED, KIND_TRAINING, LABEL_POLICY, LABEL_SWEEP, LABEL_TRAINING
 from policy_api.rules.conditions import get_condition
-from policy_api.v1alpha1.training import PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 
 from policy_operator import children
 from policy_operator.machinery.cache import Obj

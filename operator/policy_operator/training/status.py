@@ -8,7 +8,7 @@ from policy_api.contract.report import Outcome, TrainingReport
 from policy_api.keys import COND_RUNNING, COND_SUCCEEDED
 from policy_api.rules.conditions import Status, get_condition, set_condition
 from policy_api.rules.criteria import kept_metrics
-from policy_api.v1alpha1.training import PolicyTrainingStatus, Progress
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus, Progress
 
 from policy_operator.training.types import Observed, Training
 

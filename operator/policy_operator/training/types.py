@@ -10,7 +10,9 @@ from policy_api.base import Metric, ObjectMeta
 from policy_api.contract.report import TrainingReport
 from policy_api.contract.run import BaseArtifact
 from policy_api.rules.cost import Held
-from policy_api.v1alpha1.training import CriterionVerdict, PolicyTrainingSpec, PolicyTrainingStatus
+from policy_api.v1alpha1.criteria import CriterionVerdict
+from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 
 from policy_operator.machinery.events import Event
 from policy_operator.machinery.progress import ReportedProgress

@@ -4,7 +4,7 @@ import pytest
 from policy_api.rules.cost import Held, Spent, cost, held, held_by_pod, left, spent, usd_per_hour
 from policy_api.rules.quantity import is_quantity, quantity
 from policy_api.v1alpha1.budget import Budget
-from policy_api.v1alpha1.training import Compute
+from policy_api.v1alpha1.compute import Compute
 
 
 def compute(**fields):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_api.base import Metric
 from policy_api.rules.criteria import confidences, evaluate, summary, wanted
-from policy_api.v1alpha1.training import ExitCriterion
+from policy_api.v1alpha1.criteria import ExitCriterion
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from policy_api import reasons
 from policy_api.base import rfc3339
-from policy_api.v1alpha1.training import DependencyStatus, PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import DependencyStatus, PolicyTrainingStatus
 from policy_operator.machinery.cache import Cache
 from policy_operator.machinery.wakes import Relations
 from policy_operator.training import dependencies

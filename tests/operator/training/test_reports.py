@@ -10,7 +10,7 @@ from policy_api import reasons
 from policy_api.contract.progress import parse_progress
 from policy_api.keys import COND_SUCCEEDED
 from policy_api.rules.conditions import get_condition
-from policy_api.v1alpha1.training import PolicyTrainingStatus
+from policy_api.v1alpha1.training_status import PolicyTrainingStatus
 from policy_api.v1alpha1.version import PolicyVersionSpec
 from policy_operator.machinery.progress import read
 from policy_operator.registry.types import VersionRecord
