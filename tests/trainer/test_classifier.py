@@ -2,16 +2,15 @@
 
 import json
 import random
-from pathlib import Path
 
 import pytest
+import real_data
 from policy_api.contract.artifact import PolicyManifest
 from policy_api.contract.report import Outcome
 from trainer.worlds import StopAt, config, sha256
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 
-REAL = Path(__file__).parents[3] / "shared" / "data"
 MODELS = {"xgboost": {"rounds": 40, "learningRate": 0.2}, "logisticRegression": {"c": 1.0}}
 
 
@@ -128,7 +127,7 @@ def test_what_would_learn_nothing_or_cheat_is_refused(attempt, tmp_path, block, 
     assert message in report.message
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"the real data is not in {REAL}")
+@real_data.needed
 @pytest.mark.parametrize(
     ("file", "block", "auc"),
     [
@@ -146,7 +145,7 @@ def test_what_would_learn_nothing_or_cheat_is_refused(attempt, tmp_path, block, 
     ids=["telco", "bank"],
 )
 def test_real_data_over_five_folds(attempt, tmp_path, file, block, auc):
-    data = [{"name": "train", "uri": f"file:///{file}", "path": str(REAL / file)}]
+    data = [{"name": "train", "uri": f"file:///{file}", "path": str(real_data.FOLDER / file)}]
     block = {"folds": 5, "xgboost": {}, **block}
     report = attempt(wanted(tmp_path, "uid", block=block, data=data))
     metrics = {m.name: m.value for m in report.metrics}

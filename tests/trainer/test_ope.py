@@ -3,10 +3,10 @@
 import csv
 import gzip
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+import real_data
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_trainer import ope
@@ -15,7 +15,6 @@ from policy_trainer.ope import Estimator
 
 pytestmark = pytest.mark.trainer
 
-BANDIT = Path(__file__).parents[3] / "shared" / "data" / "open-bandit-men"
 ACTIONS = 4
 
 
@@ -96,7 +95,7 @@ def test_one_row_that_weighs_all_is_too_little_overlap():
 
 
 def bandit(name):
-    with gzip.open(BANDIT / f"{name}.csv.gz", "rt") as file:
+    with gzip.open(real_data.FOLDER / "open-bandit-men" / f"{name}.csv.gz", "rt") as file:
         rows = list(csv.DictReader(file))
     rewards, propensities = (
         np.array([float(row[column]) for row in rows]) for column in ("click", "propensity_score")
@@ -107,7 +106,7 @@ def bandit(name):
     return rewards, propensities, actions, positions
 
 
-@pytest.mark.skipif(not BANDIT.exists(), reason=f"the Open Bandit data is not in {BANDIT}")
+@real_data.needed
 @pytest.mark.parametrize(("source", "target"), [("bts", "random"), ("random", "bts")])
 def test_open_bandit_data_in_both_directions(source, target):
     rewards, propensities, actions, positions = bandit(source)

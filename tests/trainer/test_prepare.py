@@ -4,9 +4,9 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
+import real_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_api.contract.run import RunInput
@@ -15,10 +15,7 @@ from policy_trainer.data_tools import __main__ as tools
 from policy_trainer.data_tools.report import told
 from policy_trainer.parts import ROW, Groups, canonical
 
-REAL = Path(__file__).parents[3] / "shared" / "data"
 PARTS = data.PARTS
-
-real = pytest.mark.skipif(not REAL.exists(), reason=f"the real data is not in {REAL}")
 
 
 def write(file, rows):
@@ -355,7 +352,7 @@ def test_every_system_has_data_that_its_recipe_takes(tmp_path, capsys, example, 
     assert capsys.readouterr().out.endswith(f"{kept:,} rows are what {recipe} takes\n")
 
 
-@real
+@real_data.needed
 @pytest.mark.parametrize(
     ("file", "label", "rows", "positive", "missing"),
     [
@@ -367,7 +364,7 @@ def test_every_system_has_data_that_its_recipe_takes(tmp_path, capsys, example, 
 def test_real_tables(tmp_path, file, label, rows, positive, missing):
     column, value = label.split("=")
     wanted = ["--set", f"label={column}", "--set", f"positive={value}", "--output", str(tmp_path)]
-    assert tools.main(["prepare", "Classifier", str(REAL / file), *wanted]) == 0
+    assert tools.main(["prepare", "Classifier", str(real_data.FOLDER / file), *wanted]) == 0
     parts = report(tmp_path)["parts"].values()
     assert (report(tmp_path)["read"], sum(p["rows"] for p in parts)) == (rows, rows)
     assert sum(part["classes"][value] for part in parts) == positive
@@ -377,9 +374,9 @@ def test_real_tables(tmp_path, file, label, rows, positive, missing):
     assert found == missing
 
 
-@real
+@real_data.needed
 def test_a_real_cap_keeps_the_classes_balance(tmp_path):
-    file = str(REAL / "bank-marketing/bank-additional-full.csv.gz")
+    file = str(real_data.FOLDER / "bank-marketing/bank-additional-full.csv.gz")
     wanted = ["--set", "label=output", "--set", "positive=yes", "--max-rows", "7000"]
     assert tools.main(["prepare", "Classifier", file, *wanted, "--output", str(tmp_path)]) == 0
     found = report(tmp_path)
@@ -388,9 +385,9 @@ def test_a_real_cap_keeps_the_classes_balance(tmp_path):
     assert abs(positive / found["kept"] - 4640 / 41188) < 0.016  # 4 standard deviations
 
 
-@real
+@real_data.needed
 def test_real_dialogues_without_a_prompt_are_refused_and_with_one_are_pairs(tmp_path, capsys):
-    file = REAL / "hh-harmless" / "harmless-base-test.jsonl.gz"
+    file = real_data.FOLDER / "hh-harmless" / "harmless-base-test.jsonl.gz"
     assert prepare("DPO", file, output=tmp_path / "no") == 65
     assert "jsonl.gz:1: field 'prompt' is missing, wanted a text" in capsys.readouterr().err
     made = []
@@ -404,11 +401,11 @@ def test_real_dialogues_without_a_prompt_are_refused_and_with_one_are_pairs(tmp_
     assert found["kept"] > 2250
 
 
-@real
+@real_data.needed
 def test_a_real_log_becomes_decisions(tmp_path):
     source = RunInput(name="log", uri="bts", path="bts.csv.gz")
     made = []
-    with (REAL / "open-bandit-men" / "bts.csv.gz").open("rb") as file:
+    with (real_data.FOLDER / "open-bandit-men" / "bts.csv.gz").open("rb") as file:
         for _, row in data.read(source, file):
             state = {name: row[name] for name in row if name.startswith("user_feature")}
             decided = {"action": f"{row['item_id']}", "reward": row["click"], "done": True}
