@@ -10,45 +10,37 @@ refused alone is left out until its content changes.
 """
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio.client.api_client import ApiClient
 from policy_api.keys import LABEL_RULES
-from policy_operator.machinery.kube import lines, load_configuration
+from policy_operator.machinery.cache import Id, Obj, Objs, object_id
+from policy_operator.machinery.errors import ApiError
+from policy_operator.machinery.kube import Kube, load_configuration
 
 log = logging.getLogger(__name__)
 
-ConfigMap = dict[str, Any]
 Reload = Callable[[], Awaitable[bool]]
 
 SELECTOR = f"{LABEL_RULES}=true"
-PATH = "/api/v1/configmaps"
-# The server ends a watch after this long; the list that follows repairs whatever was missed.
-WATCH_SECONDS = 300
 RETRY_SECONDS = 2.0
-LIST_TIMEOUT = aiohttp.ClientTimeout(total=30)
-WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=5)
 RELOAD_TIMEOUT = aiohttp.ClientTimeout(total=30)
 _FILE = re.compile(r"^[-._A-Za-z0-9]+\.ya?ml$")
 
 
-def files(config_maps: Iterable[ConfigMap]) -> dict[str, str]:
+def files(found: Iterable[Obj]) -> dict[str, str]:
     """Return the rule files by name; two ConfigMaps never share one."""
-    found = {}
-    for config_map in config_maps:
+    made = {}
+    for config_map in found:
         meta = config_map["metadata"]
         for key, text in (config_map.get("data") or {}).items():
             if _FILE.match(key):
                 stem = key.rsplit(".", 1)[0]
-                found[f"{meta['namespace']}_{meta['name']}_{stem}.yaml"] = text
-    return found
+                made[f"{meta['namespace']}_{meta['name']}_{stem}.yaml"] = text
+    return made
 
 
 class Folder:
@@ -118,54 +110,28 @@ class Sync:
         log.info("%d rule files loaded, %d refused", len(good), len(self._refused))
 
 
-class Source:
-    """The labelled ConfigMaps of all namespaces."""
+async def config_maps(kube: Kube) -> AsyncIterator[Objs]:
+    """List, then yield the whole set after every change, until the watch ends.
 
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
+    The list that follows repairs whatever was missed.
 
-    async def _get(self, limits: aiohttp.ClientTimeout, **query: str) -> aiohttp.ClientResponse:
-        headers = {"Accept": "application/json"}
-        await self._client.update_params_for_auth(headers, None, ["BearerToken"], PATH, "GET", None)
-        host = self._client.configuration.host
-        url = f"{host}{PATH}?{urlencode({'labelSelector': SELECTOR, **query})}"
-        answer = await self._client.call_api("GET", url, headers, None, _request_timeout=limits)
-        response: aiohttp.ClientResponse = answer.response
-        if response.status != 200:  # noqa: PLR2004 - HTTP's OK
-            text = (await response.text())[:300]
-            raise OSError(f"GET {PATH}: HTTP {response.status}: {text}")
-        return response
-
-    async def follow(self) -> AsyncIterator[list[ConfigMap]]:
-        """List, then yield the whole set after every change, until the watch ends.
-
-        Raises:
-            OSError, TimeoutError, aiohttp.ClientError: the API server can't be reached.
-        """
-        answer = json.loads(await (await self._get(LIST_TIMEOUT)).read())
-        known = {(i["metadata"]["namespace"], i["metadata"]["name"]): i for i in answer["items"]}
+    Raises:
+        ApiError, OSError: the API server refuses, or can't be reached.
+    """
+    known: dict[Id, Obj] = {}
+    version = 0
+    async for page, at in kube.pages("ConfigMap", labels=SELECTOR):
+        known.update((object_id(obj), obj) for obj in page)
+        version = at
+    yield list(known.values())
+    async for event_type, obj in kube.watch("ConfigMap", version, labels=SELECTOR):
+        if event_type == "BOOKMARK":
+            continue
+        if event_type == "DELETED":
+            known.pop(object_id(obj), None)
+        else:
+            known[object_id(obj)] = obj
         yield list(known.values())
-        version = answer["metadata"]["resourceVersion"]
-        response = await self._get(
-            WATCH_TIMEOUT,
-            watch="true",
-            resourceVersion=version,
-            timeoutSeconds=str(WATCH_SECONDS),
-        )
-        try:
-            async for line in lines(response.content):
-                event = json.loads(line)
-                if event["type"] == "ERROR":  # e.g. 410: the version is too old by now
-                    return
-                obj = event["object"]
-                ident = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-                if event["type"] == "DELETED":
-                    known.pop(ident, None)
-                else:
-                    known[ident] = obj
-                yield list(known.values())
-        finally:
-            response.close()
 
 
 def reloader(http: aiohttp.ClientSession, url: str) -> Reload:
@@ -184,15 +150,15 @@ def reloader(http: aiohttp.ClientSession, url: str) -> Reload:
     return reload
 
 
-async def _follow(source: Source, latest: asyncio.Queue[dict[str, str]]) -> None:
+async def _follow(kube: Kube, latest: asyncio.Queue[dict[str, str]]) -> None:
     """Put the newest wanted files into the queue of one, for ever."""
     while True:
         try:
-            async for config_maps in source.follow():
+            async for found in config_maps(kube):
                 if latest.full():
                     latest.get_nowait()
-                latest.put_nowait(files(config_maps))
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
+                latest.put_nowait(files(found))
+        except (ApiError, OSError) as error:
             log.warning("the ConfigMaps can't be read, again in %.0f s: %s", RETRY_SECONDS, error)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -217,10 +183,10 @@ async def _load(sync: Sync, latest: asyncio.Queue[dict[str, str]]) -> None:
 async def run(folder: Path, reload_url: str) -> None:
     """Keep the folder in step until cancelled."""
     latest: asyncio.Queue[dict[str, str]] = asyncio.Queue(1)
-    client = ApiClient(await load_configuration())
+    kube = Kube(await load_configuration(), lambda *_: None)
     try:
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
-            group.create_task(_follow(Source(client), latest))
+            group.create_task(_follow(kube, latest))
             group.create_task(_load(Sync(Folder(folder), reloader(http, reload_url)), latest))
     finally:
-        await client.close()
+        await kube.close()
