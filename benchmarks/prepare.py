@@ -58,7 +58,7 @@ def write(file: Path, size: int) -> int:
 
 def measured(*command: str) -> tuple[float, float]:
     """Run a program; return its seconds and its peak memory in MiB."""
-    path = os.pathsep.join(str(REPO / folder) for folder in ("api", "trainer_image"))
+    path = os.pathsep.join(str(REPO / folder) for folder in ("api", "models", "trainer_image"))
     began = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": path}
     child = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
-for folder in ("api", "trainer_image", "tests"):
+for folder in ("api", "models", "trainer_image", "tests"):
     sys.path.insert(0, str(REPO / folder))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TQDM_DISABLE"] = "1"

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
-FOLDERS = ("api", "cli", "trainer_image")
+FOLDERS = ("api", "cli", "models", "trainer_image")
 for folder in FOLDERS:
     sys.path.insert(0, str(REPO / folder))
 CACHE = Path(os.environ.get("POLICYOPS_CACHE", Path.home() / ".cache" / "policy-operator"))

@@ -60,7 +60,7 @@ def test_it_ranks_is_calibrated_and_kept_as_json(attempt, tmp_path, model):
 
 
 def test_what_is_read_scores_as_what_was_written(attempt, tmp_path):
-    from policy_trainer.classifier import Classifier  # noqa: PLC0415 - numpy
+    from policy_models.classifier import Classifier  # noqa: PLC0415 - numpy
 
     for model, settings in MODELS.items():
         attempt(wanted(tmp_path, model, block={"xgboost": None, model: settings}))

@@ -9,8 +9,10 @@ import pytest
 from policy_api.contract.artifact import PolicyManifest
 from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
-from policy_trainer import offer_baselines, offers
-from policy_trainer.offers import Customers, OfferEnv
+from policy_models import offers
+from policy_models.offers import Customers
+from policy_trainer import offer_baselines
+from policy_trainer.offer_environment import OfferEnv
 from trainer.worlds import StopAt, config, sha256
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]

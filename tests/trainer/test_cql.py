@@ -55,7 +55,7 @@ def test_it_finds_what_works_and_tells_its_worth(attempt, tmp_path, propensity):
 
 
 def test_what_is_read_chooses_as_what_was_learned(attempt, tmp_path):
-    from policy_trainer.qnetwork import QPolicy  # noqa: PLC0415 - numpy
+    from policy_models.q_policy import QPolicy  # noqa: PLC0415 - numpy
 
     assert attempt(wanted(tmp_path, "uid")).outcome is Outcome.COMPLETED
     policy = QPolicy.read(artifact(tmp_path, 1)[0])

@@ -11,11 +11,11 @@ import pytest
 from policy_api.contract.artifact import Kind
 from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.store import Export
+from policy_models.layers import Layers
+from policy_models.offers import ACTIVATION, OBSERVED, OfferPolicy
+from policy_models.q_policy import QPolicy
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import onnx_check, write
-from policy_trainer.layers import Layers
-from policy_trainer.offers import ACTIVATION, OBSERVED, OfferPolicy
-from policy_trainer.qnetwork import QPolicy
 from trainer import agents
 from trainer.test_cql import artifact, wanted
 from trainer.worlds import sha256

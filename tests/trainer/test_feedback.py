@@ -2,7 +2,7 @@
 
 import pytest
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
-from policy_trainer.feedback import label
+from policy_models.feedback import label
 
 BLOCK = PlanPreference()
 

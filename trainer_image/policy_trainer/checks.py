@@ -10,15 +10,16 @@ from policy_api.v1alpha1.recipes.classifier import Classifier
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
+from policy_models import feedback
+from policy_models.q_policy import SEQUENCE
 
-from policy_trainer import data, feedback
+from policy_trainer import data
 from policy_trainer.data import Check, Place, Row
 from policy_trainer.errors import DataInvalidError
 
 LABELS = ("good", "bad")
 ANSWERING = "assistant"
 ROLES = ("system", "user", ANSWERING)
-SEQUENCE = ">"  # joins the actions of a sequence: a name of its own
 PROBED = (Recipe.PPO,)  # recipes that read `probes` instead of `test`
 
 

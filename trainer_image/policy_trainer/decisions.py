@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from policy_models.features import Encoder
 
 from policy_trainer import checks
 from policy_trainer.data import Row
-from policy_trainer.tabular import Encoder
 
 Numbers = Any  # numpy.ndarray, one number a row
 

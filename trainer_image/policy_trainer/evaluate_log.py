@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from policy_api.contract.run import RunInput
+from policy_models.q_policy import FILE, QPolicy
 
 from policy_trainer import checks, data, decisions, ope, tabular, worth
 from policy_trainer.decisions import Decisions
 from policy_trainer.errors import ConfigInvalidError, RunError, tell
 from policy_trainer.ope import Estimator, RewardModel
-from policy_trainer.qnetwork import FILE, QPolicy
 
 BASELINES = ("random", "most_frequent", "highest_success")
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
+from policy_models.layers import Activation, Layers
 from torch import nn
-
-from policy_trainer.layers import Activation, Layers
 
 MODULES: dict[Activation, type[nn.Module]] = {Activation.RELU: nn.ReLU, Activation.TANH: nn.Tanh}
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
+from policy_models.offers import Customers, logit
 
-from policy_trainer.offers import Customers, OfferEnv, logit
+from policy_trainer.offer_environment import OfferEnv
 
 THRESHOLDS = 21  # tried, over the quantiles of the score
 TREE_DEPTH, LEAF = 4, 25  # of the uplift trees

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
+from policy_models.layers import Layers, Numbers
+from policy_models.offers import ACTIVATION, OBSERVED, Customers, OfferPolicy
 
 from policy_trainer import engine, ppo
-from policy_trainer.layers import Layers, Numbers
 from policy_trainer.networks import arrays, network
-from policy_trainer.offers import ACTIVATION, OBSERVED, Customers, OfferEnv, OfferPolicy
+from policy_trainer.offer_environment import OfferEnv
 
 MARGIN = 0.03  # below the limits: what is learned on some customers shall hold for others
 MOST = 100.0  # a multiplier

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from policy_api.v1alpha1.recipes.cql import CQL
+from policy_models.features import Encoder
+from policy_models.q_policy import ACTIVATION, QPolicy
 from torch import nn
 
 from policy_trainer.decisions import Decisions
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.networks import network
-from policy_trainer.qnetwork import ACTIVATION, QPolicy
-from policy_trainer.tabular import Encoder
 
 
 @dataclass(frozen=True)

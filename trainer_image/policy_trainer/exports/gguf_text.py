@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from policy_api.v1alpha1.store import GGUFType
+from policy_models.layers import Numbers
 
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import FIELD, gguf_vocabulary
-from policy_trainer.layers import Numbers
 
 # transformers' model_type -> the architecture's name in GGUF.
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}

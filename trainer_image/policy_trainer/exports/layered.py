@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 from policy_api.contract.artifact import Kind
+from policy_models import offers, q_policy
+from policy_models.layers import Layers
+from policy_models.q_policy import QPolicy
 
-from policy_trainer import offers, qnetwork
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import onnx_check
-from policy_trainer.layers import Layers
-from policy_trainer.qnetwork import QPolicy
 
 ABOUT = "policyops"  # metadata of an ONNX file: the JSON that the artifact has beside the weights
 OPSET, IR_VERSION = 17, 8  # old enough for runtimes of 2022
 ROWS = 256  # of the check
 SHAPES = {
-    Kind.Q_NETWORK: (qnetwork.FILE, qnetwork.WEIGHTS, qnetwork.ACTIVATION, "state", "q"),
+    Kind.Q_NETWORK: (q_policy.FILE, q_policy.WEIGHTS, q_policy.ACTIVATION, "state", "q"),
     Kind.OFFER_POLICY: (offers.FILE, offers.WEIGHTS, offers.ACTIVATION, "observed", "logits"),
 }
 
@@ -88,7 +88,7 @@ def read_onnx(content: bytes, name: str) -> QPolicy:
             "base.onnx",
         )
     tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    return QPolicy.from_json(json.loads(about), Layers.of(tensors, qnetwork.ACTIVATION))
+    return QPolicy.from_json(json.loads(about), Layers.of(tensors, q_policy.ACTIVATION))
 
 
 def write_json(folder: Path, file: Path, name: str) -> float:
@@ -97,8 +97,8 @@ def write_json(folder: Path, file: Path, name: str) -> float:
     The artifact's q_policy.json with version, date, and under `q_network` its weights, in which
     `weight` is (out, in) and `bias` (out,) of each layer.
     """
-    kept: dict[str, Any] = json.loads((folder / qnetwork.FILE).read_text())
-    layers = Layers.read(folder / qnetwork.WEIGHTS, qnetwork.ACTIVATION)
+    kept: dict[str, Any] = json.loads((folder / q_policy.FILE).read_text())
+    layers = Layers.read(folder / q_policy.WEIGHTS, q_policy.ACTIVATION)
     network = {
         "architecture": layers.hidden,
         "activation": layers.activation.value,

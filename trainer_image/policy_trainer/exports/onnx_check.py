@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from policy_models.layers import Numbers
 
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import FIELD
-from policy_trainer.layers import Numbers
 
 MOST = 1e-4  # of an output
 

@@ -14,10 +14,12 @@ from policy_api.contract.artifact import Kind
 from policy_api.contract.run import RunConfig
 from policy_api.rules.nearest import hint
 from policy_api.v1alpha1.recipes.classifier import Calibration, Classifier, XGBoost
+from policy_models.classifier import Calibrator, Numbers, Scorer
+from policy_models.classifier import Classifier as Model
+from policy_models.features import Encoder
 
 from policy_trainer import checks, data, references, scores, tabular
-from policy_trainer.classifier import Calibrator, Linear, Numbers, Scorer, Trees
-from policy_trainer.classifier import Classifier as Model
+from policy_trainer.classifier_learning import GrowingTrees, fit_calibrator, fit_linear
 from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.figures import Table, bars, curves
@@ -26,7 +28,6 @@ from policy_trainer.loop import Loop
 from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Fitted, Trained
 from policy_trainer.stop import StopRequest
-from policy_trainer.tabular import Encoder
 
 REPORTS = 50  # in a run
 CHECKPOINT = "trees.ubj"
@@ -65,13 +66,13 @@ def train(run: RunConfig, block: Classifier, process: Process, stop: StopRequest
     learned, kept = _split(block, known, run.seed)
     if block.logistic_regression is None:
         settings = block.xgboost or XGBoost()
-        trees = Trees.start(encoder, settings, run.seed, learned.rows, learned.truth)
+        trees = GrowingTrees.start(encoder, settings, run.seed, learned.rows, learned.truth)
         loop = Loop(run, process, stop, settings.rounds, max(1, settings.rounds // REPORTS))
         scorer: Scorer = _grow(trees, loop)
     else:
         loop = Loop(run, process, stop, 1)
         loop.resume()
-        scorer = Linear.fit(block.logistic_regression, encoder, learned.rows, learned.truth)
+        scorer = fit_linear(block.logistic_regression, encoder, learned.rows, learned.truth)
         loop.end_step({}, lambda _folder: None)
     fitted = loop.fitted()
     model = _calibrated(encoder, scorer, kept)
@@ -149,7 +150,7 @@ def _split(block: Classifier, known: Labelled, seed: int) -> tuple[Labelled, Lab
     return learned, kept
 
 
-def _grow(trees: Trees, loop: Loop) -> Trees:
+def _grow(trees: GrowingTrees, loop: Loop) -> GrowingTrees:
     if (folder := loop.resume()) is not None:
         trees.resume(folder / CHECKPOINT, loop.step)
     for number in loop.steps():
@@ -162,7 +163,7 @@ def _grow(trees: Trees, loop: Loop) -> Trees:
 def _calibrated(encoder: Encoder, scorer: Scorer, kept: Labelled | None) -> Model:
     if kept is None:
         return Model(encoder, scorer, Calibrator())
-    return Model(encoder, scorer, Calibrator.fit(scorer.score(kept.rows), kept.truth))
+    return Model(encoder, scorer, fit_calibrator(scorer.score(kept.rows), kept.truth))
 
 
 def _evaluate(
@@ -212,12 +213,14 @@ def _cross_validated(block: Classifier, encoder: Encoder, known: Labelled, seed:
         scorer: Scorer
         if block.logistic_regression is None:
             settings = block.xgboost or XGBoost()
-            trees = Trees.start(encoder, settings, seed + number, learned.rows, learned.truth)
+            trees = GrowingTrees.start(
+                encoder, settings, seed + number, learned.rows, learned.truth
+            )
             for tree in range(settings.rounds):
                 trees.grow(tree)
             scorer = trees
         else:
-            scorer = Linear.fit(block.logistic_regression, encoder, learned.rows, learned.truth)
+            scorer = fit_linear(block.logistic_regression, encoder, learned.rows, learned.truth)
         model = _calibrated(encoder, scorer, kept)
         found[fold] = model.probabilities([known.rows[n] for n in fold])
     return found

@@ -12,16 +12,17 @@ from policy_api.contract.artifact import Kind
 from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
+from policy_models.classifier import Classifier
+from policy_models.offers import ACCEPTANCE, RISK, Customers, OfferPolicy
 from scipy.stats import entropy
 
 from policy_trainer import checks, data, offer_baselines, references
-from policy_trainer.classifier import Classifier
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.figures import Cell, Chart, ChartKind, Series, Table, bars, curves
 from policy_trainer.intervals import Intervals, Numbers
 from policy_trainer.loop import Loop, load_state, save_state
+from policy_trainer.offer_environment import OfferEnv
 from policy_trainer.offer_learning import Learner, sample
-from policy_trainer.offers import ACCEPTANCE, RISK, Customers, OfferEnv, OfferPolicy
 from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest

@@ -13,6 +13,8 @@ import numpy as np
 from policy_api.contract.artifact import Kind
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.cql import CQL
+from policy_models.features import Encoder
+from policy_models.q_policy import ACTIVATION, QPolicy
 
 from policy_trainer import checks, data, decisions, references, tabular, worth
 from policy_trainer.decisions import Decisions
@@ -23,10 +25,8 @@ from policy_trainer.loop import Loop, load_state, save_state
 from policy_trainer.networks import arrays
 from policy_trainer.process import Process
 from policy_trainer.qlearning import Batches, Learner
-from policy_trainer.qnetwork import ACTIVATION, QPolicy
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
-from policy_trainer.tabular import Encoder
 from policy_trainer.worth import Judge
 
 REPORT_STEPS = 100

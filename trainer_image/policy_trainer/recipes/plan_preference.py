@@ -14,13 +14,14 @@ from policy_api.base import Metric
 from policy_api.contract.artifact import Kind
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
+from policy_models.plan_preference import FILE, PreferenceModel, words
 
 from policy_trainer import checks, data, references, scores
+from policy_trainer.bag_of_words import matrix, vocabulary
 from policy_trainer.data import Row
 from policy_trainer.figures import Chart, Table, curves
 from policy_trainer.intervals import Intervals
 from policy_trainer.loop import Loop, load_state, save_state
-from policy_trainer.preference import FILE, PreferenceModel, matrix, vocabulary, words
 from policy_trainer.process import Process
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest

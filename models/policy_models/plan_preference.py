@@ -6,8 +6,6 @@ the bias and their weights. The model is JSON that a person can read, its words 
 
 import json
 import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,22 +20,6 @@ Numbers = Any  # numpy.ndarray
 def words(text: str) -> set[str]:
     """Return the words that a text has, in lower case."""
     return set(WORD.findall(text.lower()))
-
-
-def vocabulary(bags: Sequence[set[str]], most: int) -> list[str]:
-    """Return the words that are in most texts, the most frequent first, ties by alphabet."""
-    counts = Counter(word for bag in bags for word in bag)
-    return sorted(counts, key=lambda word: (-counts[word], word))[:most]
-
-
-def matrix(bags: Sequence[set[str]], index: dict[str, int]) -> Any:
-    """Return which text (row) has which word (column), as scipy's CSR matrix of ones."""
-    from scipy.sparse import csr_matrix  # noqa: PLC0415 - only training needs it
-
-    columns = [sorted(index[w] for w in bag if w in index) for bag in bags]
-    ends = np.cumsum([0, *map(len, columns)])
-    flat = np.fromiter((c for row in columns for c in row), dtype=np.int32, count=int(ends[-1]))
-    return csr_matrix((np.ones(len(flat)), flat, ends), shape=(len(bags), len(index)))
 
 
 @dataclass(frozen=True)

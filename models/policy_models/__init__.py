@@ -1,0 +1,1 @@
+"""What a trained artifact computes: one code for evaluation, serving and policyctl."""
