@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
-for folder in ("api", "models", "trainer_image", "tests"):
+for folder in ("api", "examples", "models", "trainer_image", "tests"):
     sys.path.insert(0, str(REPO / folder))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 from policy_api.v1alpha1.recipes.cql import CQL  # noqa: E402
-from policy_trainer import checks, decisions, ope, run, synthesize, tabular, worth  # noqa: E402
+from policy_examples import synthesize  # noqa: E402
+from policy_trainer import checks, decisions, ope, run, tabular, worth  # noqa: E402
 from policy_trainer.decisions import Decisions  # noqa: E402
 from policy_trainer.process import Process  # noqa: E402
 from policy_trainer.qlearning import Batches, Learner  # noqa: E402

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
-FOLDERS = ("api", "cli", "models", "trainer_image")
+FOLDERS = ("api", "cli", "examples", "models", "trainer_image")
 for folder in FOLDERS:
     sys.path.insert(0, str(REPO / folder))
 CACHE = Path(os.environ.get("POLICYOPS_CACHE", Path.home() / ".cache" / "policy-operator"))
@@ -90,7 +90,7 @@ class Found:
 
 def make_data(work: Path, example: str) -> None:
     """Make an example's data once, as its data Job does."""
-    from policy_trainer import synthesize  # noqa: PLC0415 - after the threads are set
+    from policy_examples import synthesize  # noqa: PLC0415 - after the threads are set
     from policy_trainer.data_tools.__main__ import main as tools  # noqa: PLC0415
 
     for name, count, seed in EXAMPLES[example][1]:

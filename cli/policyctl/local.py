@@ -107,8 +107,8 @@ def environment() -> dict[str, str]:
 
 
 def program(module: str, arguments: Sequence[str]) -> int:
-    """Run a program of the trainer; return its exit code."""
-    command = [sys.executable, "-m", f"policy_trainer.{module}", *arguments]
+    """Run a program of this environment; return its exit code."""
+    command = [sys.executable, "-m", module, *arguments]
     child = subprocess.Popen(command, env=environment())
 
     def stop(number: int, _frame: object) -> None:
@@ -128,7 +128,7 @@ def validate_data(manifests: Sequence[Manifest], place: Place, say: Say) -> int:
             file.write(json.dumps(run.to_wire()))
             file.flush()
             say(f"{manifest.name}: recipe {run.recipe}")
-            code = program("data_tools", ["validate", "--run", file.name])
+            code = program("policy_trainer.data_tools", ["validate", "--run", file.name])
         first = first or code
     return first
 

@@ -12,12 +12,18 @@ from policyctl.errors import UserError
 
 EXIT_USER_ERROR = 2
 
-# Commands that are programs of the trainer: their module there, and what they do.
+# Commands that are programs of the trainer: their module, and what they do.
 PROGRAMS = {
-    "data": ("data_tools", "prepare, validate, split, pair, synthesize, catalog data"),
-    "evaluate": ("evaluate_log", "what a policy would have earned on logged decisions"),
+    "data": (
+        "policy_trainer.data_tools",
+        "prepare, validate, split, pair, synthesize, catalog data",
+    ),
+    "evaluate": (
+        "policy_trainer.evaluate_log",
+        "what a policy would have earned on logged decisions",
+    ),
     "judge": (
-        "judge",
+        "policy_trainer.judge",
         "let a language model judge answers: score, compare, pairs, agreement, teach",
     ),
 }
@@ -32,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if given[:2] == ["data", "synthesize"]:
+            return local.program("policy_examples.synthesize", given[2:])
         if given and given[0] in PROGRAMS:
             run = local.program if given[0] in LIGHT else _in_trainer
             return run(PROGRAMS[given[0]][0], given[1:])
@@ -172,7 +180,9 @@ def _export(options: argparse.Namespace) -> int:
     chosen = [("--format", name) for name in options.format]
     chosen += [("--gguf-type", name) for name in options.gguf_type]
     told = [word for pair in chosen for word in pair]
-    return _in_trainer("export_artifact", [options.folder, *told, "--output", options.output])
+    return _in_trainer(
+        "policy_trainer.export_artifact", [options.folder, *told, "--output", options.output]
+    )
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from policy_models.actions import SEQUENCE
 from policy_models.features import Encoder, Row
 from policy_models.layers import Activation, Layers, Numbers
 
-SEQUENCE = ">"  # joins the actions of a sequence: a name of its own
 FILE, WEIGHTS = "q_policy.json", "q_network.safetensors"
 ACTIVATION = Activation.RELU
 

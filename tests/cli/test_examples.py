@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from policy_trainer import synthesize
+from policy_examples import synthesize
 from policyctl import main as cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

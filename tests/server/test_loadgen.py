@@ -3,7 +3,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_server.loadgen import prompts_from, quantile
+from policy_examples.loadgen import prompts_from, quantile
 
 
 @pytest.mark.parametrize(

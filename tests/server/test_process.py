@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from policy_api import keys
-from policy_server.loadgen import Load
+from policy_examples.loadgen import Load
 from server.artifacts import environment, write_artifact
 from server.scripted import GOOD, SCHEMA, lines, server, terminate, until
 
@@ -97,7 +97,7 @@ async def loadgen(*arguments: str) -> tuple[int, list[dict]]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "policy_server.loadgen",
+        "policy_examples.loadgen",
         *arguments,
         env={"PYTHONPATH": ":".join(sys.path)},
         stdout=asyncio.subprocess.PIPE,

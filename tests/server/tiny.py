@@ -7,7 +7,7 @@ test on it would test the rounding of a matrix product.
 from pathlib import Path
 
 import torch
-from policy_server.loadgen import PROMPT, REVIEWS
+from policy_examples.loadgen import PROMPT, REVIEWS
 from server.artifacts import write_artifact
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -10,7 +10,8 @@ import real_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_api.contract.run import RunInput
-from policy_trainer import data, synthesize
+from policy_examples import synthesize
+from policy_trainer import data
 from policy_trainer.data_tools import __main__ as tools
 from policy_trainer.data_tools.report import told
 from policy_trainer.parts import ROW, Groups, canonical

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 import pytest
-from policy_trainer import synthesize
+from policy_examples import synthesize
 from trainer.test_rewards import REVIEW_FORGE, spec, total
 
 FILES = ("train.jsonl", "prompts.jsonl", "validation.jsonl")

@@ -11,7 +11,7 @@ from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
 from policy_models import feedback
-from policy_models.q_policy import SEQUENCE
+from policy_models.actions import SEQUENCE
 
 from policy_trainer import data
 from policy_trainer.data import Check, Place, Row

@@ -13,7 +13,7 @@ from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.recipes.common import Recipe
 from pydantic import ValidationError
 
-from policy_trainer import checks, parts, synthesize
+from policy_trainer import checks, parts
 from policy_trainer.data import PARTS
 from policy_trainer.data_tools import catalog, report, sources
 from policy_trainer.data_tools.output import publish, staging
@@ -42,7 +42,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="policyctl data", description="Data of trainings.")
+    parser = argparse.ArgumentParser(
+        prog="policyctl data",
+        description="Data of trainings.",
+        epilog="policyctl data synthesize EXAMPLE makes the data of an example.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("prepare", help="from logs to a recipe's rows, in parts")
@@ -75,8 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     _seed(command)
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="to write")
     command.set_defaults(run=_pairs)
-
-    synthesize.add_to(commands)
 
     command = commands.add_parser("catalog", help="list data and artifacts with checksums")
     command.add_argument("folders", nargs="*", type=Path, metavar="DIR")

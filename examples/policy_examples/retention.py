@@ -15,7 +15,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from policy_trainer.synthetic import rows
+from policy_examples import rows
 
 CONTRACTS = {"monthly": 0.9, "yearly": -0.4, "two-year": -1.3}
 JOBS = ("admin", "technician", "services", "management", "retired")

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from policy_trainer.synthetic import rows
+from policy_examples import rows
 
 AGENTS = (
     ("backend-architect",),

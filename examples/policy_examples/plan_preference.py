@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from policy_trainer.synthetic import rows
+from policy_examples import rows
 
 GOALS = ("move the database", "add a login", "cut the bill", "speed up the search", "fix the queue")
 STEPS = ("read the logs", "write the change", "ask the owner", "roll it out", "watch the graphs")

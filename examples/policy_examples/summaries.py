@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policy_api.v1alpha1.judge import Criterion
-
 from policy_trainer.data import Row
 from policy_trainer.judge import lessons
-from policy_trainer.synthetic import rows
+
+from policy_examples import rows
 
 CRITERIA = (
     Criterion(

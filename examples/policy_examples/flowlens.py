@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from policy_trainer.synthetic import rows, summaries
+from policy_examples import rows, summaries
 
 # What helps, and whether it can be taken back.
 TROUBLES = {

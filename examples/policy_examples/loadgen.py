@@ -1,4 +1,4 @@
-"""`python -m policy_server.loadgen`: a steady stream of decisions, and what became of each.
+"""`python -m policy_examples.loadgen`: a steady stream of decisions, and what became of each.
 
 Requests start on a clock, whether or not earlier ones were answered (an open loop), so that a slow
 server is not asked less. One JSON line a second, and a summary at the end or at SIGTERM. A `bad`
@@ -216,7 +216,7 @@ def prompts_from(path: Path | None) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser("python -m policy_server.loadgen", description=__doc__)
+    result = argparse.ArgumentParser("python -m policy_examples.loadgen", description=__doc__)
     result.add_argument("--url", default="http://127.0.0.1:8080", help="scheme, host and port")
     result.add_argument("--host", help="Host header: the route's hostname")
     result.add_argument("--rate", type=float, default=20, help="requests a second")

@@ -1,13 +1,14 @@
 """Make the data of an example from a seed: `policyctl data synthesize review-forge …`.
 
-The same arguments make the same bytes.
+Also `python -m policy_examples.synthesize`. The same arguments make the same bytes.
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from policy_trainer.synthetic import (
+from policy_examples import (
     agent_selection,
     flowlens,
     plan_preference,
@@ -30,15 +31,19 @@ def make(example: str, output: Path, count: int = 1200, seed: int = 42) -> None:
     EXAMPLES[example](count, seed, output)
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to a program's parser (argparse's subparsers)."""
-    command = commands.add_parser("synthesize", help="make the data of an example from a seed")
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit code."""
+    command = argparse.ArgumentParser(
+        prog="policyctl data synthesize", description="Make the data of an example from a seed."
+    )
     command.add_argument("example", choices=sorted(EXAMPLES))
     command.add_argument("--count", type=int, default=1200, help="rows to learn from")
     command.add_argument("--seed", type=int, default=42)
     command.add_argument("--output", type=Path, required=True, help="folder to write to")
-    command.set_defaults(run=_run)
-
-
-def _run(given: argparse.Namespace) -> None:
+    given = command.parse_args(arguments)
     make(given.example, given.output, given.count, given.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,1 +1,0 @@
-"""Data of the examples, from a seed: one file a system. The same arguments make the same bytes."""
