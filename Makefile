@@ -39,7 +39,7 @@ test-unit: setup ## Pure functions: seconds.
 test-trainer: setup trainer-env ## Recipes, checkpoints and the server, with torch on CPU.
 	@# The examples take longest: they come first, or one process would do them alone at the end.
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python -m pytest -q -n 2 --dist loadfile -m trainer \
-		--no-loadscope-reorder tests/cli tests/trainer tests/server
+		--no-loadscope-reorder tests/cli tests/trainer tests/server tests/models
 
 .PHONY: test-integration
 test-integration: setup tools ## The operator against a real API server; crashes after every write.

@@ -9,14 +9,14 @@ from policy_api import keys
 
 from policy_server import logs
 from policy_server.artifact import Artifact
-from policy_server.engine import Engine
-from policy_server.serve import last_word, serve
+from policy_server.engine.types import Engine
+from policy_server.lifecycle import last_word, serve
 from policy_server.settings import Settings, SettingsInvalidError
 
 
 def load_text_engine(artifact: Artifact, settings: Settings) -> Engine:
     """Load the engine of text policies. torch is imported here, after the checksums hold."""
-    from policy_server.text import TextEngine  # noqa: PLC0415 - a refusal needs no torch
+    from policy_models.text.generator import TextEngine  # noqa: PLC0415 - a refusal needs no torch
 
     return TextEngine.load(
         artifact.folder,

@@ -2,4 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("torch") else ["test_text.py", "test_real_server.py"]
+collect_ignore = [] if find_spec("torch") else ["test_real_server.py"]

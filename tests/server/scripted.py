@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+from policy_models.text.conversation import Answer, Question, Refusal
 from policy_server import logs
-from policy_server.engine import Answer, Question, Refusal
-from policy_server.serve import serve
+from policy_server.lifecycle import serve
 from policy_server.settings import Settings
 
 GOOD = "Score: 70\nClarity: fine, and so is all the rest."
@@ -45,7 +45,7 @@ class Scripted:
         if "raise" in text:
             raise RuntimeError("the weights are upside down")
         if "long" in text:
-            return Refusal(413, "PromptTooLong", "the prompt has 9 tokens, at most 8: shorten it")
+            return Refusal("PromptTooLong", "the prompt has 9 tokens, at most 8: shorten it")
         if "bad" in text:
             return Answer("no score here, sorry", 5, 0.5)
         return Answer(GOOD, 12, 0.75)
@@ -61,7 +61,7 @@ async def server(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, Path]]:
     """Run a server process; yield it, its URL once it is ready, and the file of its log."""
     log = Path(env["TERMINATION_LOG"]).with_name("server.log")
-    path = ":".join(str(ROOT / name) for name in ("api", "server_image", "tests"))
+    path = ":".join(str(ROOT / name) for name in ("api", "models", "server_image", "tests"))
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -1,8 +1,8 @@
 import asyncio
 
 import pytest
-from policy_server.batcher import Batcher, EngineFailedError, OverloadedError
-from policy_server.engine import Answer, Question
+from policy_models.text.conversation import Answer, Question
+from policy_server.engine.batching import Batcher, EngineFailedError, OverloadedError
 from server.scripted import GOOD, Scripted
 
 

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from policy_api import keys
-from policy_server.app import State, create_app
 from policy_server.artifact import open_artifact
-from policy_server.batcher import Batcher
+from policy_server.decisions.service import DecisionService
+from policy_server.engine.batching import Batcher
+from policy_server.http.app import State, create_app
 from policy_server.logs import JsonFormatter
 from policy_server.metrics import Metrics
-from policy_server.service import DecisionService
 from server.artifacts import POLICY, VERSION, write_artifact
 from server.scripted import GOOD, SCHEMA, Scripted
 

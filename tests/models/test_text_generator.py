@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from policy_api.contract.artifact import Generation
-from policy_server.engine import Answer, Question, Refusal, Turn
-from policy_server.text import TextEngine
+from policy_models.text.conversation import Answer, Question, Refusal, Turn
+from policy_models.text.generator import TextEngine
 from server.tiny import CONTEXT, TEMPLATE, answer_to, prompts, train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -138,7 +138,6 @@ def test_a_policy_without_a_chat_template_says_so(engine, folder):
     asked = [Question(turns=(Turn("user", "a"),)), questions()[0]]
     refusal, answer = built.answer(asked)
     assert refusal == Refusal(
-        422,
         "MessagesNotSupported",
         "this policy has no chat template: send prompt instead of messages",
     )
@@ -150,7 +149,7 @@ def test_a_chat_template_that_refuses_is_quoted(engine, folder):
     built._tokenizer = AutoTokenizer.from_pretrained(folder)
     built._tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     (refusal,) = built.answer([Question(turns=(Turn("user", "a"),))])
-    assert refusal.status == 422
+    assert refusal.code == "MessagesNotSupported"
     assert refusal.message == (
         "this policy's chat template refuses these messages: roles must alternate"
     )
@@ -164,7 +163,6 @@ def test_a_prompt_beyond_the_context_is_refused_beside_good_ones(engine, tokeniz
     count = len(tokenizer(TEMPLATE.format(prompt=over.prompt))["input_ids"])
     refusal, first, answer = engine().answer([over, questions()[0], fits])
     assert refusal == Refusal(
-        413,
         "PromptTooLong",
         f"the prompt has {count} tokens, this policy takes at most {room}: shorten it",
     )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from policy_server.drafts import Drafts
+from policy_models.text.drafts import Drafts
 
 
 @dataclass

@@ -16,14 +16,15 @@ from types import FrameType
 import uvicorn
 from policy_api import keys
 from policy_api.contract import environment
+from policy_models.text.conversation import Question, Refusal
 from typing_extensions import override
 
-from policy_server.app import State, create_app
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
-from policy_server.batcher import Batcher, EngineFailedError
-from policy_server.engine import Engine, Question, Refusal
+from policy_server.decisions.service import DecisionService
+from policy_server.engine.batching import Batcher, EngineFailedError
+from policy_server.engine.types import Engine
+from policy_server.http.app import State, create_app
 from policy_server.metrics import Metrics
-from policy_server.service import DecisionService
 from policy_server.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,9 @@ from policy_api.contract.artifact import Generation, ParentArtifact
 from policy_api.v1alpha1.criteria import CriterionVerdict
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.training import AnswerSchema
+from policy_models.text.conversation import Question, Turn
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
-
-from policy_server.engine import Question, Turn
 
 MAX_CHARACTERS = 100_000  # of one text; a prompt's real limit is the model's context
 

@@ -8,21 +8,21 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from policy_api import keys
+from policy_models.text.conversation import Refusal
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.engine import Refusal
-from policy_server.guard import Guard
-from policy_server.metrics import Metrics, role_of
-from policy_server.sentences import complaint
-from policy_server.service import DecisionService, Failure
-from policy_server.shapes import (
+from policy_server.decisions.service import DecisionService, Failure
+from policy_server.http.errors import complaint, status_of
+from policy_server.http.middleware import Guard
+from policy_server.http.schemas import (
     DecisionRequest,
     DecisionResponse,
     ErrorBody,
     ErrorResponse,
     PolicyResponse,
 )
+from policy_server.metrics import Metrics, role_of
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _add_decisions(app: FastAPI, state: State) -> None:
             return _not_ready(state)
         result = await state.service.decide(body.question(), role_of(role))
         if isinstance(result, Refusal):
-            return _refuse(state, result.status, result.code, result.message)
+            return _refuse(state, status_of(result), result.code, result.message)
         if isinstance(result, Failure):
             return _error(state, result.status, result.code, result.message, result.decision_id)
         return _json(

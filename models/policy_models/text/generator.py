@@ -1,4 +1,4 @@
-"""The engine of text policies: a transformers causal model on CPU or GPU."""
+"""Text policies: a transformers causal model on CPU or GPU, answering."""
 
 import logging
 from collections.abc import Sequence
@@ -10,15 +10,14 @@ import torch
 from policy_api.contract.artifact import Generation, PolicyManifest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
-from typing_extensions import override
 
-from policy_server.decode import Decoder
-from policy_server.engine import Answer, Engine, Question, Refusal
+from policy_models.text.conversation import TOO_LONG, Answer, Question, Refusal
+from policy_models.text.decoding import Decoder
 
 log = logging.getLogger(__name__)
 
 
-class TextEngine(Engine):
+class TextEngine:
     """Answers prompts and conversations with one model."""
 
     def __init__(
@@ -63,8 +62,8 @@ class TextEngine(Engine):
         )
         return cls(model, tokenizer, manifest.generation, draft_tokens=draft_tokens)
 
-    @override
     def answer(self, questions: Sequence[Question]) -> list[Answer | Refusal]:
+        """Return one outcome for each question, in order."""
         encoded = [self._encode(question) for question in questions]
         prompts = [item for item in encoded if isinstance(item, list)]
         answers = iter(self._generate(prompts) if prompts else [])
@@ -97,7 +96,6 @@ class TextEngine(Engine):
             turns = [{"role": "user", "content": question.prompt}]
         elif self._tokenizer.chat_template is None:
             return Refusal(
-                422,
                 "MessagesNotSupported",
                 "this policy has no chat template: send prompt instead of messages",
             )
@@ -107,7 +105,6 @@ class TextEngine(Engine):
             )
         except jinja2.TemplateError as error:
             return Refusal(
-                422,
                 "MessagesNotSupported",
                 f"this policy's chat template refuses these messages: {error}",
             )
@@ -117,14 +114,13 @@ class TextEngine(Engine):
         """Tokenize; a chat template has already put the special tokens in."""
         tokens: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
         if not tokens:
-            return Refusal(422, "EmptyPrompt", "the prompt has no tokens: write something")
+            return Refusal("EmptyPrompt", "the prompt has no tokens: write something")
         if self._context is not None:
             # A long answer leaves at least half of the context to the prompt.
             room = self._context - min(self._max_new_tokens, self._context // 2)
             if len(tokens) > room:
                 return Refusal(
-                    413,
-                    "PromptTooLong",
+                    TOO_LONG,
                     f"the prompt has {len(tokens)} tokens, this policy takes at most {room}: "
                     "shorten it",
                 )

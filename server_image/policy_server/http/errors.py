@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from policy_models.text.conversation import TOO_LONG, Refusal
+
 
 class Complaint(NamedTuple):
     """What a caller is told."""
@@ -28,9 +30,14 @@ _TABLE = {
     "too_short": Complaint(*_SHAPE, "{where} must not be empty"),
     "too_long": Complaint(*_SHAPE, "{where} has more than {max_length} entries: send fewer"),
     "string_too_long": Complaint(
-        413, "PromptTooLong", "{where} has more than {max_length} characters: shorten it"
+        413, TOO_LONG, "{where} has more than {max_length} characters: shorten it"
     ),
 }
+
+
+def status_of(refusal: Refusal) -> int:
+    """Return the HTTP status of what the model can't be asked."""
+    return 413 if refusal.code == TOO_LONG else 422
 
 
 def complaint(finding: Mapping[str, Any]) -> Complaint:

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from policy_server.engine import Answer, Engine, Question, Refusal
+from policy_models.text.conversation import Answer, Question, Refusal
+
+from policy_server.engine.types import Engine
 
 log = logging.getLogger(__name__)
 

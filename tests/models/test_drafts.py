@@ -1,6 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_server.drafts import Drafts
+from policy_models.text.drafts import Drafts
 
 tokens = st.lists(st.integers(0, 9), min_size=3, max_size=60)
 

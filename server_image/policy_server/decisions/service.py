@@ -7,10 +7,10 @@ import uuid
 from dataclasses import dataclass
 
 from policy_api.v1alpha1.training import AnswerSchema
+from policy_models.text.conversation import Answer, Question, Refusal
 
 from policy_server.artifact import Artifact
-from policy_server.batcher import Batcher, EngineFailedError, OverloadedError
-from policy_server.engine import Answer, Question, Refusal
+from policy_server.engine.batching import Batcher, EngineFailedError, OverloadedError
 from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_ENGINE, REASON_OVERLOADED, Metrics
 
 log = logging.getLogger("policy_server.decisions")

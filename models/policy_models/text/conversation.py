@@ -1,8 +1,7 @@
-"""What the server asks of a model, without saying how: torch is mentioned in text.py alone."""
+"""What a text policy is asked and what it says, without saying how."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -27,21 +26,18 @@ class Answer:
 
     text: str
     tokens: int
-    confidence: float  # mean probability that the model gave to the tokens of its answer
+    confidence: float
+    """Mean probability that the model gave to the tokens of its answer."""
+
+
+TOO_LONG = "PromptTooLong"
 
 
 @dataclass(frozen=True)
 class Refusal:
     """Why the model can't be asked this; the fault is the caller's."""
 
-    status: int  # HTTP, 4xx
     code: str
+    """One CamelCase word for programs."""
     message: str
-
-
-class Engine(Protocol):
-    """A loaded model. It is called from one thread at a time, never from the event loop."""
-
-    def answer(self, questions: Sequence[Question]) -> list[Answer | Refusal]:
-        """Return one outcome for each question, in order. Raises what the model raises."""
-        ...
+    """One sentence that says what to change."""

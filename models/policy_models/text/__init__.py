@@ -1,0 +1,1 @@
+"""Text policies. torch and transformers are imported by `generator` and `decoding` alone."""

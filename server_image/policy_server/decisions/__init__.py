@@ -1,0 +1,1 @@
+"""What a decision is: asked of the model, checked, counted, logged."""

@@ -1,0 +1,1 @@
+"""The model behind one thread: what it is asked, and in which batches."""
