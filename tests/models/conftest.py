@@ -2,4 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("torch") else ["test_text_generator.py"]
+collect_ignore = [] if find_spec("torch") else ["test_rendering.py", "test_text_generator.py"]

@@ -9,6 +9,7 @@ from policy_api.contract.artifact import Kind
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.inputs import Scratch
 from policy_api.v1alpha1.store import Export
+from policy_models.text import rendering
 
 from policy_trainer import quantized, references
 from policy_trainer.errors import ConfigInvalidError
@@ -73,7 +74,7 @@ def _pretrained(
     quantization: Any = None,
 ) -> tuple[Any, Any]:
     import torch  # noqa: PLC0415 - seconds, after the data was checked
-    from transformers import AutoTokenizer, set_seed  # noqa: PLC0415
+    from transformers import AutoTokenizer, GenerationConfig, set_seed  # noqa: PLC0415
 
     set_seed(run.seed)  # of a new head
 
@@ -91,6 +92,15 @@ def _pretrained(
         raise ConfigInvalidError(f"cannot load {name}: {error}", field=field) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if not scores:
+        # A fresh one: what others thought good for chatting (penalties, nuclei) is no part of the
+        # policy that is trained, and what is evaluated and served must not differ by it.
+        stops = rendering.stop_tokens(model, tokenizer)
+        model.generation_config = GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=stops,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     return model, tokenizer
 
 

@@ -11,8 +11,8 @@ from policy_api.contract.artifact import Generation
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.common import Decision
 from policy_api.v1alpha1.training import AnswerSchema
+from policy_models.text import rendering
 
-from policy_trainer import text
 from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.intervals import Intervals, Numbers
@@ -34,8 +34,8 @@ def losses(
         batch = rows[start : start + LOSS_BATCH]
         ids, asked = [], []
         for row in batch:
-            ids.append(_ids(tokenizer, text.answered(tokenizer, row)))
-            asked.append(len(_ids(tokenizer, text.asked(tokenizer, row["prompt"]))))
+            ids.append(rendering.answered_tokens(tokenizer, row["prompt"], row["completion"]))
+            asked.append(_shared(rendering.asked_tokens(tokenizer, row["prompt"]), ids[-1]))
         width = max(map(len, ids))
         tokens = torch.tensor([x + [tokenizer.pad_token_id] * (width - len(x)) for x in ids])
         mask = torch.tensor([[1] * len(x) + [0] * (width - len(x)) for x in ids])
@@ -83,18 +83,13 @@ def generated(
     sampling: dict[str, Any] = {"do_sample": False}
     if how.temperature > 0:
         sampling = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
-    batch = tokenizer(
-        [text.asked(tokenizer, prompt) for prompt in prompts],
-        return_tensors="pt",
-        padding=True,
-        padding_side="left",
-        add_special_tokens=False,
-        return_token_type_ids=False,
-    ).to(device)
+    rows = [rendering.asked_tokens(tokenizer, prompt) for prompt in prompts]
+    batch = rendering.padded(tokenizer, rows, "left").to(device)
     tokens: torch.Tensor = model.generate(
         **batch,
         max_new_tokens=how.max_new_tokens,
         pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=rendering.stop_tokens(model, tokenizer),
         **sampling,
     )
     return tokens, batch["input_ids"].shape[1]
@@ -225,6 +220,10 @@ def keeps(schema: AnswerSchema, answer: str) -> bool:
     )
 
 
-def _ids(tokenizer: Any, words: str) -> list[int]:
-    ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"]
-    return ids
+def _shared(asked: Sequence[int], whole: Sequence[int]) -> int:
+    """Return how many tokens a prompt and what goes on from it share, at least one.
+
+    Where the end of a prompt merges with the answer, TRL too counts it to the answer.
+    """
+    pairs = zip(asked, whole, strict=False)
+    return max(1, next((n for n, (a, b) in enumerate(pairs) if a != b), len(asked)))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from policy_api.contract.run import RunConfig
+from policy_models.text import rendering
 
-from policy_trainer import checks, data, text
+from policy_trainer import checks, data
 from policy_trainer.data import Data, Row
 from policy_trainer.errors import DataInvalidError
 
@@ -91,8 +92,7 @@ def check_length(tokenizer: Any, rows: list[Row], longest: int, name: str) -> No
     """
     for number, row in enumerate(rows, start=1):
         for answer in ("chosen", "rejected"):
-            whole = text.answered(tokenizer, {"prompt": row["prompt"], "completion": row[answer]})
-            length = len(tokenizer(whole, add_special_tokens=False)["input_ids"])
+            length = len(rendering.answered_tokens(tokenizer, row["prompt"], row[answer]))
             if length > longest:
                 raise DataInvalidError(
                     f"prompt and answer have {length} tokens, maxLength is {longest}: raise it or "

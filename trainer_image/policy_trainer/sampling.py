@@ -9,6 +9,7 @@ import torch
 from policy_api.contract.artifact import Generation
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.ppo import PPO
+from policy_models.text import rendering
 from torch import nn
 
 from policy_trainer import adapter, engine, evaluate, ppo
@@ -111,7 +112,8 @@ class Sampler:
         tokens, asked = evaluate.generated(
             self.actor.model, self.tokenizer, asked_of, how, self.process
         )
-        tokens, seen, mask = ended(tokens, asked, self.tokenizer)
+        stops = rendering.stop_tokens(self.actor.model, self.tokenizer)
+        tokens, seen, mask = ended(tokens, asked, stops, self.tokenizer.pad_token_id)
         answers = self.tokenizer.batch_decode(tokens[:, asked:], skip_special_tokens=True)
         scores = torch.tensor(self.rewards.totals(asked_of, answers), device=tokens.device).float()
         scale = scale.seen(*self._sums(scores))
@@ -169,8 +171,9 @@ def apart(
         heat: The temperature.
     """
     found = []
+    stops = rendering.stop_tokens(model, tokenizer)
     for made, asked in answers:
-        tokens, seen, mask = ended(made, asked, tokenizer)
+        tokens, seen, mask = ended(made, asked, stops, tokenizer.pad_token_id)
         inputs = _inputs(tokens, seen)
         with torch.inference_mode():
             mine, theirs = (_answers(m(**inputs).logits, asked, heat) for m in (model, start))
@@ -181,17 +184,17 @@ def apart(
 
 
 def ended(
-    tokens: torch.Tensor, asked: int, tokenizer: Any
+    tokens: torch.Tensor, asked: int, stops: Sequence[int], padding: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the tokens, which of them are there, and which were sampled: up to each answer's end.
 
-    The padding may be the same token as the end, so it is told by its place.
+    The padding may be the same token as an end, so it is told by its place.
     """
-    ends = (tokens[:, asked:] == tokenizer.eos_token_id).long()
+    ends = torch.isin(tokens[:, asked:], torch.tensor(stops, device=tokens.device)).long()
     mask = (ends.cumsum(dim=1) - ends == 0).long()
-    before = (tokens[:, :asked] != tokenizer.pad_token_id).long()
+    before = (tokens[:, :asked] != padding).long()
     before = before.cumsum(dim=1).clamp(max=1)  # padding is on the left
-    answered = tokens[:, asked:] * mask + tokenizer.pad_token_id * (1 - mask)
+    answered = tokens[:, asked:] * mask + padding * (1 - mask)
     whole = torch.cat([tokens[:, :asked], answered], dim=1)
     return whole, torch.cat([before, mask], dim=1), mask.float()
 

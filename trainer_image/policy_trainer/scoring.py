@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from policy_models.text import rendering
 
-from policy_trainer import text
 from policy_trainer.intervals import Numbers
 from policy_trainer.process import Process, prepare
 
@@ -30,14 +30,8 @@ def scores(
     for start in range(0, len(answers), BATCH):
         chosen = slice(start, start + BATCH)
         pairs = zip(prompts[chosen], answers[chosen], strict=True)
-        batch = tokenizer(
-            [text.answered(tokenizer, {"prompt": p, "completion": a}) for p, a in pairs],
-            return_tensors="pt",
-            padding=True,
-            padding_side="right",
-            add_special_tokens=False,
-            return_token_type_ids=False,
-        ).to(device)
+        rows = [rendering.answered_tokens(tokenizer, prompt, answer) for prompt, answer in pairs]
+        batch = rendering.padded(tokenizer, rows, "right").to(device)
         with torch.inference_mode():
             found += model(**batch).logits.squeeze(-1).float().cpu().tolist()
     return np.array(found)

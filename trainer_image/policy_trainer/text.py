@@ -1,20 +1,14 @@
-"""Prompts as the model sees them: with its chat template, or as they are when it has none."""
+"""Rows of texts in the forms that TRL wants, and whether there is room for them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from policy_models.text import rendering
+
 from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.result import Writer
-
-Chat = list[dict[str, str]]  # messages of `role` and `content`
-Prompt = str | Chat
-
-
-def template(tokenizer: Any) -> str | None:
-    """Return the manifest's prompt template: None says that the tokenizer's chat template is it."""
-    return None if tokenizer.chat_template else "{prompt}"
 
 
 def writer(model: Any, tokenizer: Any) -> Writer:
@@ -50,22 +44,12 @@ def check_room(
             field=f"{block}.maxLength",
         )
     for number, prompt in enumerate(prompts, start=1):
-        length = len(tokenizer(asked(tokenizer, prompt))["input_ids"])
+        length = len(rendering.asked_tokens(tokenizer, prompt))
         if length > room:
             raise DataInvalidError(
                 f"the prompt has {length} tokens, {room} fit beside maxCompletionLength",
                 field=f"data[train] row {number} field prompt",
             )
-
-
-def user(prompt: Prompt) -> Chat:
-    """Return a prompt as a chat: of one message, if it is none yet."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-
-
-def plain(prompt: Prompt) -> list[str]:
-    """Return the texts of a prompt."""
-    return [message["content"] for message in user(prompt)]
 
 
 def check_chats(tokenizer: Any, rows: Sequence[Row]) -> None:
@@ -87,27 +71,8 @@ def example(tokenizer: Any, row: Row) -> dict[str, Any]:
     """Return a row in the form that TRL wants for this tokenizer."""
     if not tokenizer.chat_template:
         return dict(row)
-    made: dict[str, Any] = {"prompt": user(row["prompt"])}
+    made: dict[str, Any] = {"prompt": rendering.user(row["prompt"])}
     for column in ("completion", "chosen", "rejected"):
         if column in row:
             made[column] = [{"role": "assistant", "content": row[column]}]
     return made
-
-
-def asked(tokenizer: Any, prompt: Prompt) -> str:
-    """Return the text after which the model answers: what training, evaluation and server share."""
-    if not tokenizer.chat_template:
-        return str(prompt)
-    text: str = tokenizer.apply_chat_template(
-        user(prompt), tokenize=False, add_generation_prompt=True
-    )
-    return text
-
-
-def answered(tokenizer: Any, row: Row) -> str:
-    """Return the text of a prompt and its answer; it starts with `asked`."""
-    if not tokenizer.chat_template:
-        return str(row["prompt"] + row["completion"] + tokenizer.eos_token)
-    chat = [*user(row["prompt"]), {"role": "assistant", "content": row["completion"]}]
-    text: str = tokenizer.apply_chat_template(chat, tokenize=False)
-    return text

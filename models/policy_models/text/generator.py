@@ -11,6 +11,7 @@ from policy_api.contract.artifact import Generation, PolicyManifest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from policy_models.text import rendering
 from policy_models.text.conversation import TOO_LONG, Answer, Question, Refusal
 from policy_models.text.decoding import Decoder
 
@@ -29,7 +30,7 @@ class TextEngine:
         self._context = _context(model.config)
         self._decoder = Decoder(
             model,
-            stop=_stop_tokens(model, tokenizer),
+            stop=frozenset(rendering.stop_tokens(model, tokenizer)),
             temperature=generation.temperature,
             draft_tokens=draft_tokens,
         )
@@ -89,10 +90,9 @@ class TextEngine:
     def _encode(self, question: Question) -> list[int] | Refusal:
         turns = [{"role": turn.role, "content": turn.content} for turn in question.turns]
         if question.prompt is not None:
-            if self._template is not None:
-                return self._tokens(self._template.replace("{prompt}", question.prompt), True)
-            if self._tokenizer.chat_template is None:
-                return self._tokens(question.prompt, True)
+            if self._template is not None or self._tokenizer.chat_template is None:
+                text = (self._template or "{prompt}").replace("{prompt}", question.prompt)
+                return self._tokens(text, templated=False)
             turns = [{"role": "user", "content": question.prompt}]
         elif self._tokenizer.chat_template is None:
             return Refusal(
@@ -108,11 +108,10 @@ class TextEngine:
                 "MessagesNotSupported",
                 f"this policy's chat template refuses these messages: {error}",
             )
-        return self._tokens(text, False)
+        return self._tokens(text, templated=True)
 
-    def _tokens(self, text: str, special: bool) -> list[int] | Refusal:
-        """Tokenize; a chat template has already put the special tokens in."""
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
+    def _tokens(self, text: str, *, templated: bool) -> list[int] | Refusal:
+        tokens = rendering.open_tokens(self._tokenizer, text, templated=templated)
         if not tokens:
             return Refusal("EmptyPrompt", "the prompt has no tokens: write something")
         if self._context is not None:
@@ -131,11 +130,3 @@ def _context(config: Any) -> int | None:
     """Return the most tokens that the model was built for, or None where there is no bound."""
     value = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
     return value if isinstance(value, int) and value > 0 else None
-
-
-def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return every token that either the model or its tokenizer declares as the end."""
-    declared = model.generation_config.eos_token_id
-    ends = set(declared if isinstance(declared, list) else [declared])
-    ends.add(tokenizer.eos_token_id)
-    return frozenset(token for token in ends if token is not None)

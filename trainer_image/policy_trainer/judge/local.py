@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from policy_api.v1alpha1.judge import Criterion
+from policy_models.text import rendering
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from policy_trainer import text
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
 from policy_trainer.judge import prompts
 from policy_trainer.judge.asker import Answered, Spent
@@ -98,8 +98,8 @@ class LocalAsker:
         self, asked: Sequence[str], words: Sequence[str]
     ) -> tuple[torch.Tensor, list[int]]:
         """Return the probability of each word as the reply, (questions, words), and the tokens."""
-        before = [text.asked(self._tokenizer, question) for question in asked]
-        lengths = [len(self._ids(question)) for question in before]
+        before = [rendering.asked(self._tokenizer, question) for question in asked]
+        lengths = [len(self._tokens(question)) for question in before]
         self._check(max(lengths))
         options = self._options(before[0], words)
         logs = {start: self._next(before, start) for start in _starts(options)}
@@ -108,13 +108,13 @@ class LocalAsker:
 
     def _options(self, before: str, words: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the tokens of each word as they follow a question."""
-        known = len(self._ids(before))
-        return [tuple(self._ids(before + word)[known:]) for word in words]
+        known = len(self._tokens(before))
+        return [tuple(self._tokens(before + word)[known:]) for word in words]
 
     def _next(self, before: Sequence[str], start: tuple[int, ...]) -> torch.Tensor:
         """Return the probabilities of the token after questions and the start of a reply."""
         batch = self._tokenizer.pad(
-            {"input_ids": [self._ids(question) + list(start) for question in before]},
+            {"input_ids": [self._tokens(question) + list(start) for question in before]},
             padding_side="left",
             return_tensors="pt",
         ).to(self._device)
@@ -123,9 +123,9 @@ class LocalAsker:
             logits = self._model(**batch, position_ids=places, logits_to_keep=1).logits
         return logits[:, -1].double().softmax(dim=-1).cpu()
 
-    def _ids(self, words: str) -> list[int]:
-        ids: list[int] = self._tokenizer(words, add_special_tokens=False)["input_ids"]
-        return ids
+    def _tokens(self, text: str) -> list[int]:
+        templated = bool(self._tokenizer.chat_template)
+        return rendering.open_tokens(self._tokenizer, text, templated=templated)
 
     def _check(self, longest: int) -> None:
         room = getattr(self._model.config, "max_position_embeddings", None)

@@ -11,6 +11,7 @@ from policy_api.contract.artifact import Generation, Kind
 from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.dpo import DPO
+from policy_models.text import rendering
 
 from policy_trainer import adapter, arguments, base_model, evaluate, pairs, text
 from policy_trainer.checkpoint import Checkpoints
@@ -51,7 +52,8 @@ def train(run: RunConfig, block: DPO, process: Process, stop: StopRequest) -> Tr
     pairs.check_length(tokenizer, rows, block.max_length, "train")
     longest = max(len(tokenizer(row["chosen"])["input_ids"]) for row in rows)
     generation = Generation(
-        max_new_tokens=min(block.max_length, 2 * longest), prompt_template=text.template(tokenizer)
+        max_new_tokens=min(block.max_length, 2 * longest),
+        prompt_template=rendering.template(tokenizer),
     )
     saver = Saver(run, checkpoints, stop)
     # An adapter can be turned off instead. TRL would load the start by name: a new one has none.

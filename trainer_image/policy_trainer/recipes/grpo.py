@@ -10,6 +10,7 @@ from policy_api.contract.artifact import Generation, Kind
 from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.grpo import GRPO
+from policy_models.text import rendering
 
 from policy_trainer import adapter, arguments, base_model, checks, data, evaluate, rewards, text
 from policy_trainer.checkpoint import Checkpoints
@@ -82,7 +83,7 @@ def train(run: RunConfig, block: GRPO, process: Process, stop: StopRequest) -> T
     weights, fitted = fit(trainer, saver, checkpoints, stop)
     del trainer, model  # their memory is needed for the evaluation
     generation = Generation(
-        max_new_tokens=block.max_completion_length, prompt_template=text.template(tokenizer)
+        max_new_tokens=block.max_completion_length, prompt_template=rendering.template(tokenizer)
     )
     used = [source.used for source in loaded.values()]
     reward.add_up_judging()

@@ -17,6 +17,7 @@ from policy_api.contract.artifact import Generation, Kind
 from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.ppo import PPO
+from policy_models.text import rendering
 
 from policy_trainer import adapter, base_model, checks, data, engine, evaluate, ppo, sampling, text
 from policy_trainer.engine import Engine
@@ -169,7 +170,7 @@ class Comparison:
         intervals = Intervals.of(self.run)
         generation = Generation(
             max_new_tokens=self.block.max_completion_length,
-            prompt_template=text.template(self.tokenizer),
+            prompt_template=rendering.template(self.tokenizer),
         )
         metrics: list[Metric] = []
         charts = curves(fitted.history, TITLES)

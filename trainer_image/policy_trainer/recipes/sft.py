@@ -6,6 +6,7 @@ from policy_api.contract.artifact import Generation, Kind
 from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.sft import SFT
+from policy_models.text import rendering
 
 from policy_trainer import adapter, arguments, base_model, checks, data, evaluate, text
 from policy_trainer.checkpoint import Checkpoints
@@ -46,7 +47,7 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
         packing=block.packing,
     )
     learned_from = [
-        part for row in rows for part in (*text.plain(row["prompt"]), row["completion"])
+        part for row in rows for part in (*rendering.plain(row["prompt"]), row["completion"])
     ]
     model, tokenizer = base_model.load(run, process, learned_from, to_train=True)
     text.check_chats(tokenizer, rows)
@@ -55,7 +56,7 @@ def train(run: RunConfig, block: SFT, process: Process, stop: StopRequest) -> Tr
             block.max_length,
             int(MARGIN * max(len(tokenizer(row["completion"])["input_ids"]) for row in rows)) + 1,
         ),
-        prompt_template=text.template(tokenizer),
+        prompt_template=rendering.template(tokenizer),
     )
     saver = Saver(run, checkpoints, stop)
     trainer = SFTTrainer(
