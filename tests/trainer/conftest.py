@@ -23,6 +23,7 @@ NEED_TORCH = (
     "ranks",
     "runs",
     "s3",
+    "selection",
     "tabular",
 )
 

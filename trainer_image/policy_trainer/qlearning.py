@@ -87,10 +87,18 @@ class Learner:
         self._target = network(sizes, ACTIVATION).to(device)
         self.update_target()
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=block.learning_rate)
-        self._gamma = block.gamma
+        self._gamma, self._rate = block.gamma, block.learning_rate
 
-    def learn(self, batch: Batch, alpha: float) -> dict[str, torch.Tensor]:
-        """Take one step of Adam; return the losses before it."""
+    def learn(self, batch: Batch, alpha: float, share: float = 1.0) -> dict[str, torch.Tensor]:
+        """Take one step of Adam; return the losses before it.
+
+        Args:
+            batch: Decisions.
+            alpha: Weight of the conservative term.
+            share: Of the learning rate.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * share
         values = self.network(batch.states)
         taken = values.gather(1, batch.actions[:, None]).squeeze(1)
         with torch.no_grad():

@@ -5,7 +5,6 @@ looking good.
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import numpy as np
 from policy_api.contract.artifact import Kind
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.cql import CQL
-from policy_models.features import Encoder
-from policy_models.q_policy import ACTIVATION, QPolicy
+from policy_models.q_policy import QPolicy
 
 from policy_trainer import checks, data, decisions, references, tabular, worth
 from policy_trainer.decisions import Decisions
@@ -22,10 +20,10 @@ from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.figures import Chart, ChartKind, Series, curves
 from policy_trainer.intervals import Intervals
 from policy_trainer.loop import Loop, load_state, save_state
-from policy_trainer.networks import arrays
 from policy_trainer.process import Process
 from policy_trainer.qlearning import Batches, Learner
 from policy_trainer.result import Evaluated, Trained
+from policy_trainer.selection import Selection, greedy
 from policy_trainer.stop import StopRequest
 from policy_trainer.worth import Judge
 
@@ -37,6 +35,10 @@ log = logging.getLogger(__name__)
 
 def train(run: RunConfig, block: CQL, process: Process, stop: StopRequest) -> Trained:
     """Train and evaluate.
+
+    Adam's learning rate falls linearly to zero, and of the networks tried on the way the one that
+    is worth most on `validation` is kept (selection.py): a log says little about some actions, and
+    the noise of what followed them is learned last.
 
     Metrics on `test`, else on `validation`: `accuracy` (share of decisions that succeeded which the
     policy would have taken), `success_rate` and `mean_reward` of a decision (doubly robust),
@@ -69,30 +71,31 @@ def train(run: RunConfig, block: CQL, process: Process, stop: StopRequest) -> Tr
 
     learner = new_learner()
     batches = Batches(known, block, run.seed, device)
-    finished: list[dict[str, Any]] = []  # one network an alpha
+    selection = Selection.of(block, parts, encoder, space)
     loop = Loop(run, process, stop, block.max_steps * len(block.alphas), REPORT_STEPS)
     if (folder := loop.resume()) is not None:
         saved = load_state(folder, process)
-        finished = saved["finished"]
+        selection.best = saved["best"]
         learner.load(saved["learner"])
 
     def save(folder: Path) -> None:
-        save_state(folder, process, {"finished": finished, "learner": learner.state()})
+        save_state(folder, process, {"best": selection.best, "learner": learner.state()})
 
     for number in loop.steps():
         place, step = divmod(number - 1, block.max_steps)
         if step == 0 and place > 0:
-            finished.append(learner.network.state_dict())
             learner = new_learner()
-        losses = learner.learn(batches.draw(number), block.alphas[place])
+        alpha, share = block.alphas[place], 1 - step / block.max_steps
+        losses = learner.learn(batches.draw(number), alpha, share)
         if step % block.target_update_steps == 0:
             learner.update_target()
+        selection.see(learner.network.state_dict(), alpha, step + 1)
         shown = {k: float(v) for k, v in losses.items()} if loop.reports(number) else {}
         loop.end_step(shown, save)
-    finished.append(learner.network.state_dict())
-    policies = [_policy(encoder, space, network) for network in finished]
-    chosen = _best(policies, block, parts)
-    log.info("kept alpha %g", block.alphas[chosen])
+    place, step = divmod(loop.step - 1, block.max_steps)
+    if step + 1 < block.max_steps:  # it was stopped early
+        selection.enter(learner.network.state_dict(), block.alphas[place], step + 1)
+    policy = selection.policy()
     fitted = loop.fitted()
     used = [part.used for part in loaded.values()]
     about = {
@@ -100,10 +103,11 @@ def train(run: RunConfig, block: CQL, process: Process, stop: StopRequest) -> Tr
         "training_episodes": int(known.done.sum()),
         "hyperparameters": {
             **block.model_dump(include={"learning_rate", "batch_size", "gamma", "max_steps"}),
-            "alpha": block.alphas[chosen],
+            "alpha": selection.best["alpha"],
+            "kept_step": selection.best["step"],
         },
     }
-    evaluated = _evaluate(run, block, policies[chosen], parts, about)
+    evaluated = _evaluate(run, block, policy, parts, about)
     evaluated.charts.extend(curves(fitted.history, CURVES))
     return Trained(fitted, used, evaluated)
 
@@ -119,29 +123,6 @@ def _base(run: RunConfig) -> QPolicy | None:
     return QPolicy.read(references.of_kind(run.base.artifact, Kind.Q_NETWORK, "base"))
 
 
-def _policy(encoder: Encoder, space: Sequence[str], state: dict[str, Any]) -> QPolicy:
-    return QPolicy(encoder, tuple(space), arrays(state, ACTIVATION))
-
-
-def _greedy(policy: QPolicy, some: Decisions, count: int) -> Any:
-    return worth.always(policy.values(some.states).argmax(axis=1), count)
-
-
-def _best(policies: Sequence[QPolicy], block: CQL, parts: dict[str, Decisions]) -> int:
-    """Return which alpha's policy is worth most on `validation`."""
-    if len(policies) == 1:
-        return 0
-    count = len(policies[0].actions)
-    held_out = parts["validation"]
-    judge = Judge(parts["train"], held_out, count, block.success_reward)
-    found = []
-    for alpha, policy in zip(block.alphas, policies, strict=False):
-        made = judge.judge(_greedy(policy, held_out, count), f"alpha {alpha:g}")
-        found.append(-np.inf if made.rewards is None else float(made.rewards.mean()))
-        log.info("alpha %g: mean reward %.4g on validation", alpha, found[-1])
-    return int(np.argmax(found))
-
-
 def _evaluate(
     run: RunConfig,
     block: CQL,
@@ -155,7 +136,7 @@ def _evaluate(
         return evaluated
     count, intervals = len(policy.actions), Intervals.of(run)
     judge = Judge(parts["train"], held_out, count, block.success_reward)
-    mine = judge.judge(_greedy(policy, held_out, count), "the policy")
+    mine = judge.judge(greedy(policy, held_out), "the policy")
     plain = worth.baselines(parts["train"], count, block.success_reward, len(held_out.actions))
     beside = {name: judge.judge(rows, name) for name, rows in plain.items()}
     others = {

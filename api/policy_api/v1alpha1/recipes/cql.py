@@ -27,7 +27,12 @@ class CQL(ApiModel):
     batch_size: int = Field(
         default=64, ge=1, le=65536, description="Decisions in each optimizer step."
     )
-    learning_rate: float = Field(default=3.0e-4, gt=0, le=1, description="Learning rate of Adam.")
+    learning_rate: float = Field(
+        default=3.0e-4,
+        gt=0,
+        le=1,
+        description="Learning rate of Adam at the start; it falls linearly to zero.",
+    )
     gamma: float = Field(
         default=0.99, ge=0, lt=1, description="What the next decision's reward is worth."
     )
