@@ -12,6 +12,7 @@ from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.common import Decision
 from policy_api.v1alpha1.training import AnswerSchema
 from policy_models.text import rendering
+from trl.data_utils import common_prefix_length
 
 from policy_trainer.data import Row
 from policy_trainer.errors import ConfigInvalidError, DataInvalidError
@@ -35,7 +36,9 @@ def losses(
         ids, asked = [], []
         for row in batch:
             ids.append(rendering.answered_tokens(tokenizer, row["prompt"], row["completion"]))
-            asked.append(_shared(rendering.asked_tokens(tokenizer, row["prompt"]), ids[-1]))
+            # Where the end of a prompt merges with the answer, TRL too counts it to the answer.
+            before = rendering.asked_tokens(tokenizer, row["prompt"])
+            asked.append(max(1, common_prefix_length(before, ids[-1])))
         width = max(map(len, ids))
         tokens = torch.tensor([x + [tokenizer.pad_token_id] * (width - len(x)) for x in ids])
         mask = torch.tensor([[1] * len(x) + [0] * (width - len(x)) for x in ids])
@@ -218,12 +221,3 @@ def keeps(schema: AnswerSchema, answer: str) -> bool:
         and len(answer) >= schema.min_length
         and (schema.max_length is None or len(answer) <= schema.max_length)
     )
-
-
-def _shared(asked: Sequence[int], whole: Sequence[int]) -> int:
-    """Return how many tokens a prompt and what goes on from it share, at least one.
-
-    Where the end of a prompt merges with the answer, TRL too counts it to the answer.
-    """
-    pairs = zip(asked, whole, strict=False)
-    return max(1, next((n for n, (a, b) in enumerate(pairs) if a != b), len(asked)))

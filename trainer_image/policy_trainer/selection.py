@@ -60,11 +60,8 @@ class Selection:
 
     def see(self, network: Mapping[str, Any], alpha: float, step: int) -> None:
         """Try a network after so many steps of its alpha, if it is time."""
-        if step % self.every and step != self.last:
-            return
-        if self.judge is None and step != self.last:
-            return
-        self.enter(network, alpha, step)
+        if step == self.last or (self.judge is not None and step % self.every == 0):
+            self.enter(network, alpha, step)
 
     def enter(self, network: Mapping[str, Any], alpha: float, step: int) -> None:
         """Try a network; of equals the later one is kept."""
@@ -82,11 +79,7 @@ class Selection:
 
     def policy(self) -> QPolicy:
         """Return the best."""
-        log.info(
-            "kept alpha %g, step %d of %d: mean reward %.4g on validation",
-            self.best["alpha"],
-            self.best["step"],
-            self.last,
-            self.best["worth"],
-        )
+        alpha, step, found = (self.best[name] for name in ("alpha", "step", "worth"))
+        told = f": mean reward {found:.4g} on validation" if math.isfinite(found) else ""
+        log.info("kept alpha %g, step %d of %d%s", alpha, step, self.last, told)
         return QPolicy(self.encoder, tuple(self.actions), arrays(self.best["network"], ACTIVATION))

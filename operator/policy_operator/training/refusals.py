@@ -41,14 +41,13 @@ def without_changes(decision: Decision, message: str | None, now: datetime) -> D
         message: The API server's words; None: it has refused no change.
         now: The time, UTC.
     """
-    if message is None:
+    left = tuple(action for action in decision.actions if not isinstance(action, Change))
+    if message is None or left == decision.actions:  # what was refused is in the status already
         return decision
     due, again = decision.next_check_at, now + _CHANGE_AGAIN
-    if not any(isinstance(action, Change) for action in decision.actions):
-        return decision  # what could not be done is told by the status
     return Decision(
         decision.status,
-        tuple(action for action in decision.actions if not isinstance(action, Change)),
+        left,
         # What was due at once is what is refused.
         sooner(due, again) if due is not None and due > now else again,
         (*decision.events, Event("Warning", reasons.REFUSED, message)),
