@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 RulesKind = Literal["PrometheusRule", "ConfigMap"]
 
+MOST = 400  # characters of what is said of a pod
 # A container that waits for one of these does not become ready by itself soon.
 _STUCK = (
     "CrashLoopBackOff",
@@ -91,20 +92,35 @@ def endpoints(slices: Iterable[Obj]) -> int:
     return len(ready)
 
 
+def _last_word(container: Obj) -> str:
+    """Return what a container said when it last ended in failure: the last line of its message.
+
+    A server of ours leaves one sentence; of another image it is the end of the log.
+    """
+    for state in ("state", "lastState"):
+        ended = (container.get(state) or {}).get("terminated") or {}
+        lines = str(ended.get("message") or "").strip().splitlines()
+        if lines and ended.get("exitCode"):
+            return lines[-1].strip()
+    return ""
+
+
 def trouble(pods: Iterable[Obj], deployment: Obj | None) -> str:
     """Say why a pod is not ready, as far as Kubernetes says."""
     for pod in pods:
         status = pod.get("status") or {}
         for container in status.get("containerStatuses") or ():
+            if not container.get("ready") and (said := _last_word(container)):
+                return f"the {container['name']} ended: {said}"[:MOST]
             waiting = (container.get("state") or {}).get("waiting") or {}
             if waiting.get("reason") in _STUCK:
-                return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")[:300]
+                return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")[:MOST]
         for condition in status.get("conditions") or ():
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return f"{condition.get('reason', '')}: {condition.get('message', '')}"[:300]
+                return f"{condition.get('reason', '')}: {condition.get('message', '')}"[:MOST]
     for condition in ((deployment or {}).get("status") or {}).get("conditions") or ():
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return f"{condition.get('reason', '')}: {condition.get('message', '')}"[:300]
+            return f"{condition.get('reason', '')}: {condition.get('message', '')}"[:MOST]
     return ""
 
 

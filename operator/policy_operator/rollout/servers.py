@@ -94,6 +94,8 @@ def _container(
         # Generous: an answer that keeps all cores busy for a while is no reason to be killed.
         "livenessProbe": _probe("/healthz", period=10, failures=6, timeout=10),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        # Ours leaves a sentence; of another image the end of its log is the best there is.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
     if artifact.secret_ref is not None:

@@ -20,6 +20,38 @@ def make(**update: Any) -> PolicyDeployment:
     )
 
 
+def _ended(state="lastState", message="", code=65, **more):
+    ended = {"exitCode": code, **({"message": message} if message else {})}
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container"}
+    container = {"name": "server", "ready": False, state: {"terminated": ended}, **more}
+    if state == "lastState":
+        container.setdefault("state", {"waiting": waiting})
+    return {"status": {"containerStatuses": [container]}}
+
+
+@pytest.mark.parametrize("state", ["state", "lastState"])
+def test_a_server_that_ends_is_quoted_instead_of_its_back_off(state):
+    pod = _ended(state, "the model can't be loaded: no memory")
+    assert observe.trouble([pod], None) == "the server ended: the model can't be loaded: no memory"
+
+
+def test_of_another_image_the_end_of_its_log_is_told():
+    pod = _ended(message="Traceback (most recent call last):\n  File x\nValueError: no GPU\n")
+    assert observe.trouble([pod], None) == "the server ended: ValueError: no GPU"
+
+
+def test_a_server_that_says_nothing_or_ended_well_is_in_back_off():
+    silent = "CrashLoopBackOff: back-off 20s restarting failed container"
+    assert observe.trouble([_ended()], None) == silent
+    assert observe.trouble([_ended(message="bye", code=0)], None) == silent
+
+
+def test_what_an_earlier_server_said_is_no_trouble_once_it_is_ready():
+    pod = _ended(message="no", state="lastState", ready=True)
+    pod["status"]["containerStatuses"][0]["state"] = {"running": {}}
+    assert observe.trouble([pod], None) == ""
+
+
 def test_ready_addresses_are_counted_once():
     slices = [
         {"endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}]},
