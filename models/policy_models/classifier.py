@@ -12,6 +12,10 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from policy_models import reasons, states
+from policy_models.actions import places
+from policy_models.calibration import Calibrator
+from policy_models.decision import Decision, Option, Reason, Refusal, Request
 from policy_models.features import Encoder, Row
 
 FILE, TREES = "classifier.json", "trees.json"
@@ -24,6 +28,10 @@ class Scorer(Protocol):
 
     def score(self, rows: Sequence[Row]) -> Numbers:
         """Return one score a row."""
+        ...
+
+    def contributions(self, row: Row) -> Numbers:
+        """Return what each feature adds to the log-odds of the positive class, one a feature."""
         ...
 
     def importances(self) -> list[tuple[str, float]]:
@@ -53,6 +61,11 @@ class Trees:
         """Return one probability a row, not calibrated."""
         return self._booster.predict(matrix(self._encoder, rows)).astype(float)
 
+    def contributions(self, row: Row) -> Numbers:
+        """Return the SHAP values of the features (Lundberg, Erion and Lee 2018), XGBoost's own."""
+        found = self._booster.predict(matrix(self._encoder, [row]), pred_contribs=True)[0, :-1]
+        return _sums(found, [len(column.code_names) for column in self._encoder.columns])
+
     def importances(self) -> list[tuple[str, float]]:
         """Return each column's share of the gain of all splits."""
         gains = self._booster.get_score(importance_type="total_gain")
@@ -74,16 +87,22 @@ class Linear:
 
     def score(self, rows: Sequence[Row]) -> Numbers:
         """Return one probability a row, not calibrated."""
-        return 1 / (1 + np.exp(-(self.encoder.dense(rows) @ self.weights + self.bias)))
+        # einsum: see Layers.apply.
+        found = np.einsum("ri,i->r", self.encoder.dense(rows).astype(float), self.weights)
+        return 1 / (1 + np.exp(-(found + self.bias)))
+
+    def contributions(self, row: Row) -> Numbers:
+        """Return each feature's part of the log-odds, beside that of an average row."""
+        return self._by_feature(self.encoder.dense([row])[0] * self.weights)
+
+    def _by_feature(self, numbers: Numbers) -> Numbers:
+        return _sums(numbers, [column.width for column in self.encoder.columns])
 
     def importances(self) -> list[tuple[str, float]]:
         """Return each column's share of the weights' sizes."""
-        ends = np.cumsum([0, *(column.width for column in self.encoder.columns)])
-        sizes = {
-            column.name: float(np.abs(self.weights[start:end]).sum())
-            for column, start, end in zip(self.encoder.columns, ends, ends[1:], strict=False)
-        }
-        return _shares(sizes)
+        sizes = self._by_feature(np.abs(self.weights))
+        names = (column.name for column in self.encoder.columns)
+        return _shares(dict(zip(names, sizes.tolist(), strict=True)))
 
     def write(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002 - it has no file of its own
         """Return the weights."""
@@ -95,20 +114,12 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Calibrator:
-    """Isotonic regression of the class on the score (Zadrozny and Elkan 2002); none is no change.
+class Classes:
+    """What is told apart."""
 
-    Linear between the centres of its steps (centered isotonic regression, Oron and Flournoy 2017),
-    so that rows which the scorer tells apart do not become equal, and the AUC stays. Its ends stay
-    off 0 and 1 by one row's worth: nobody knows a probability better than that.
-    """
-
-    x: tuple[float, ...] = ()
-    y: tuple[float, ...] = ()
-
-    def apply(self, scores: Numbers) -> Numbers:
-        """Return the probability that goes with each score."""
-        return np.interp(scores, self.x, self.y) if self.x else scores
+    label: str
+    positive: str
+    negative: str
 
 
 @dataclass(frozen=True)
@@ -118,19 +129,67 @@ class Classifier:
     encoder: Encoder
     scorer: Scorer
     calibrator: Calibrator
+    classes: Classes
+    slow = False
 
     def probabilities(self, rows: Sequence[Row]) -> Numbers:
         """Return the probability of the positive class of each row."""
         return self.calibrator.apply(self.scorer.score(rows))
 
-    def write(self, folder: Path, label: str, positive: str) -> None:
-        """Write it; the label's names are for readers."""
+    def decide(self, requests: Sequence[Request]) -> list[Decision | Refusal]:
+        """Rank the two classes by their probability."""
+        return [self._decide(request) for request in requests]
+
+    def _decide(self, request: Request) -> Decision | Refusal:
+        if (wrong := states.refusal(self.encoder, request.state)) is not None:
+            return wrong
+        names = (self.classes.positive, self.classes.negative)
+        allowed = places(request, names)
+        if isinstance(allowed, Refusal):
+            return allowed
+        state = request.state or {}
+        likely = float(self.probabilities([state])[0])
+        found = (likely, 1 - likely)
+        order = sorted(allowed, key=lambda place: -found[place])  # of equals the positive
+        ranking = tuple(
+            Option(
+                names[place],
+                found[place],
+                probability=float(rank == 0),
+                confidence=found[place],
+                reasons=self._reasons(state, place) if request.explain else (),
+            )
+            for rank, place in enumerate(order)
+        )
+        return Decision(ranking, states.unseen(self.encoder, state))
+
+    def _reasons(self, state: Row, place: int) -> tuple[Reason, ...]:
+        names = [column.name for column in self.encoder.columns]
+        effects = self.scorer.contributions(state) * (-1 if place else 1)
+        return reasons.strongest(names, state, effects.tolist(), "of log-odds")
+
+    def example(self) -> Request:
+        """Return a row of which nothing is known."""
+        return Request(state=dict.fromkeys(column.name for column in self.encoder.columns))
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the features and the classes."""
+        classes = [self.classes.positive, self.classes.negative]
+        return {
+            "state": self.encoder.to_json(),
+            "actions": classes,
+            "label": self.classes.label,
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write it."""
         kept = {
             **self.scorer.write(folder),
-            "label": label,
-            "positive": positive,
+            "label": self.classes.label,
+            "positive": self.classes.positive,
+            "negative": self.classes.negative,
             "features": self.encoder.to_json(),
-            "calibration": {"x": self.calibrator.x, "y": self.calibrator.y},
+            "calibration": self.calibrator.to_json(),
         }
         (folder / FILE).write_text(json.dumps(kept, indent=1) + "\n")
 
@@ -144,8 +203,10 @@ class Classifier:
             scorer = Trees.read(encoder, folder / TREES)
         else:
             scorer = Linear(encoder, np.array(kept["weights"]), float(kept["bias"]))
-        curve = kept["calibration"]
-        return cls(encoder, scorer, Calibrator(tuple(curve["x"]), tuple(curve["y"])))
+        positive = kept["positive"]
+        negative = kept.get("negative", f"not {positive}")  # older trainers did not keep it
+        classes = Classes(kept["label"], positive, negative)
+        return cls(encoder, scorer, Calibrator.from_json(kept["calibration"]), classes)
 
 
 def matrix(encoder: Encoder, rows: Sequence[Row], truth: Numbers | None = None) -> Any:
@@ -159,6 +220,11 @@ def matrix(encoder: Encoder, rows: Sequence[Row], truth: Numbers | None = None) 
         feature_types=encoder.code_types(),
         enable_categorical=True,
     )
+
+
+def _sums(numbers: Numbers, widths: Sequence[int]) -> Numbers:
+    """Return the sum of each run of so many numbers; of an empty run 0."""
+    return np.array([part.sum() for part in np.split(numbers, np.cumsum(widths)[:-1])])
 
 
 def _shares(sizes: dict[str, float]) -> list[tuple[str, float]]:

@@ -42,6 +42,13 @@ class Column:
         """How many those are."""
         return len(self.dense_names)
 
+    @property
+    def code_names(self) -> list[str]:
+        """The columns that trees see: a list's value is `column=value`."""
+        if self.type is FeatureType.LIST:
+            return [f"{self.name}={value}" for value in self.values]
+        return [self.name]
+
     def codes(self, cells: Sequence[Any]) -> Numbers:
         """Return one number a cell, or one a value of a list; NaN where it is missing."""
         if self.type is FeatureType.NUMERIC:
@@ -84,15 +91,15 @@ class Encoder:
         )
 
     def code_names(self) -> list[str]:
-        """Return the names of those columns: a list's value is `column=value`."""
-        return [name for column in self.columns for name in _names(column)]
+        """Return the names of those columns."""
+        return [name for column in self.columns for name in column.code_names]
 
     def code_types(self) -> list[str]:
         """Return their types as XGBoost names them: `c` categorical, `float` numeric."""
         return [
             "c" if column.type is FeatureType.CATEGORICAL else "float"
             for column in self.columns
-            for _ in _names(column)
+            for _ in column.code_names
         ]
 
     def dense(self, rows: Sequence[Row]) -> Numbers:
@@ -136,12 +143,6 @@ class Encoder:
         )
 
 
-def _names(column: Column) -> list[str]:
-    if column.type is FeatureType.LIST:
-        return [f"{column.name}={value}" for value in column.values]
-    return [column.name]
-
-
 def is_missing(cell: Any) -> bool:
     """Whether a cell says nothing."""
     return cell is None or (isinstance(cell, str) and not cell.strip())
@@ -151,7 +152,7 @@ def number_of(cell: Any) -> float:
     """Return a cell's number; NaN when it has none, or one that float32 could not be scaled in."""
     try:
         found = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
     return found if abs(found) < LARGEST else math.nan
 

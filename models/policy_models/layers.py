@@ -32,11 +32,16 @@ class Layers:
         return [len(bias) for _, bias in self.linear[:-1]]
 
     def apply(self, rows: Numbers) -> Numbers:
-        """Return the outputs of inputs: (rows, out) of (rows, in), in the precision of both."""
+        """Return the outputs of inputs: (rows, out) of (rows, in), in the precision of both.
+
+        A row's outputs are the same bits whatever rows are beside it, so what is served is what was
+        judged: a BLAS chooses how it adds up by the shape of the whole, einsum does not.
+        """
         between = np.tanh if self.activation is Activation.TANH else lambda x: np.maximum(x, 0)
         found = rows
         for number, (weights, bias) in enumerate(self.linear):
-            found = (between(found) if number else found) @ weights.T + bias
+            found = between(found) if number else found
+            found = np.einsum("ri,oi->ro", found, weights) + bias
         return found
 
     def write(self, file: Path) -> None:

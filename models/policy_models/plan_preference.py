@@ -6,10 +6,15 @@ the bias and their weights. The model is JSON that a person can read, its words 
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from policy_models import reasons
+from policy_models.decision import Decision, Option, Reason, Refusal, Request, wants
 
 FILE = "preference_model.json"
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
@@ -28,11 +33,61 @@ class PreferenceModel:
 
     weights: dict[str, float]
     bias: float
+    slow = False
 
     def score(self, plan: str) -> float:
         """Return the probability that people like a plan."""
-        total = self.bias + sum(self.weights.get(word, 0.0) for word in words(plan))
+        # Sorted: a set's order, and with it the last bit of a sum, changes from process to process.
+        total = self.bias + sum(self.weights.get(word, 0.0) for word in sorted(words(plan)))
         return float(1 / (1 + np.exp(-total)))
+
+    def decide(self, requests: Sequence[Request]) -> list[Decision | Refusal]:
+        """Rank plans by how likely people like them."""
+        return [self._decide(request) for request in requests]
+
+    def _decide(self, request: Request) -> Decision | Refusal:
+        if not request.candidates or request.state is not None:
+            return wants("candidates, a list of plans")
+        plans = list(dict.fromkeys(request.candidates))
+        likely = [self.score(plan) for plan in plans]
+        order = sorted(range(len(plans)), key=lambda place: -likely[place])
+        ranking = tuple(
+            Option(
+                plans[place],
+                likely[place],
+                probability=float(rank == 0),
+                confidence=likely[place],
+                reasons=self._reasons(plans[place]) if request.explain else (),
+            )
+            for rank, place in enumerate(order)
+        )
+        return Decision(ranking)
+
+    def _reasons(self, plan: str) -> tuple[Reason, ...]:
+        found = sorted(word for word in words(plan) if word in self.weights)
+        order = sorted(found, key=lambda word: -abs(self.weights[word]))[: reasons.SHOWN]
+        return tuple(
+            Reason(
+                f"it says {word!r}: {self.weights[word]:+.3g} of log-odds",
+                "plan",
+                word,
+                self.weights[word],
+            )
+            for word in order
+        )
+
+    def example(self) -> Request:
+        """Return a plan of no words."""
+        return Request(candidates=("",))
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what it is asked with."""
+        return {"candidates": "plans"}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read an artifact's."""
+        return cls.decode((folder / FILE).read_text())
 
     def encode(self) -> str:
         """Return the JSON file."""

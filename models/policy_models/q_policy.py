@@ -1,21 +1,32 @@
 """A policy that takes the action of the highest Q: how it is kept, and what it says. Numpy alone.
 
-`q_policy.json` has the feature schema, the action space and how it was learned, for readers;
-`q_network.safetensors` the weights of the layers.
+`q_policy.json` has the feature schema, the action space, what the log says of each action, and how
+it was learned; `q_network.safetensors` the weights of the layers.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from policy_models.actions import SEQUENCE
+from policy_models import reasons, states
+from policy_models.actions import SEQUENCE, places
+from policy_models.calibration import Calibrator
+from policy_models.decision import Decision, Option, Reason, Refusal, Request
 from policy_models.features import Encoder, Row
 from policy_models.layers import Activation, Layers, Numbers
 
 FILE, WEIGHTS = "q_policy.json", "q_network.safetensors"
 ACTIVATION = Activation.RELU
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of an action in the training data."""
+
+    decisions: int
+    succeeded: int
 
 
 @dataclass(frozen=True)
@@ -25,15 +36,76 @@ class QPolicy:
     encoder: Encoder
     actions: tuple[str, ...]
     layers: Layers
+    confidence: Calibrator | None = None
+    """From the Q of an action to how likely it succeeds; None: nobody has looked."""
+    history: Mapping[str, Record] = field(default_factory=dict)
+    """By action."""
+    slow = False
 
     def values(self, states: Numbers) -> Numbers:
         """Return the Q of every action: (rows, actions), from `encoder.dense`."""
         return self.layers.apply(states)
 
-    def choose(self, states: Sequence[Row]) -> list[str]:
+    def choose(self, rows: Sequence[Row]) -> list[str]:
         """Return the action for each state."""
-        best = self.values(self.encoder.dense(states)).argmax(axis=1)
+        best = self.values(self.encoder.dense(rows)).argmax(axis=1)
         return [self.actions[number] for number in best]
+
+    def decide(self, requests: Sequence[Request]) -> list[Decision | Refusal]:
+        """Rank the actions by their Q."""
+        return [self._decide(request) for request in requests]
+
+    def _decide(self, request: Request) -> Decision | Refusal:
+        if (wrong := states.refusal(self.encoder, request.state)) is not None:
+            return wrong
+        allowed = places(request, self.actions)
+        if isinstance(allowed, Refusal):
+            return allowed
+        state = request.state or {}
+        dense = self.encoder.dense([state])
+        values = self.values(dense)[0]
+        order = sorted(allowed, key=lambda place: -values[place])  # of equals the first, as argmax
+        sure = None if self.confidence is None else self.confidence.apply(values.astype(float))
+        effects = self._effects(dense, values) if request.explain else None
+        ranking = tuple(
+            Option(
+                self.actions[place],
+                float(values[place]),
+                probability=float(rank == 0),
+                confidence=None if sure is None else float(sure[place]),
+                reasons=() if effects is None else self._reasons(place, state, effects),
+            )
+            for rank, place in enumerate(order)
+        )
+        return Decision(ranking, states.unseen(self.encoder, state))
+
+    def _effects(self, dense: Numbers, values: Numbers) -> Numbers:
+        """Return what each feature adds to each action's lead: (columns, actions).
+
+        An action's lead is how much its Q is above the mean of all.
+        """
+        without = self.values(reasons.occluded(self.encoder, dense))
+        return (values - values.mean()) - (without - without.mean(axis=1, keepdims=True))
+
+    def _reasons(self, place: int, state: Row, effects: Numbers) -> tuple[Reason, ...]:
+        action = self.actions[place]
+        names = [column.name for column in self.encoder.columns]
+        told = reasons.strongest(names, state, effects[:, place], "of lead in Q")
+        record = self.history.get(action)
+        if record is None:
+            return told
+        said = f"chosen {record.decisions} times in the training data"
+        if record.decisions:
+            said += f", {100 * record.succeeded / record.decisions:.0f} % succeeded"
+        return (*told, Reason(said))
+
+    def example(self) -> Request:
+        """Return a state of which nothing is known."""
+        return Request(state=dict.fromkeys(column.name for column in self.encoder.columns))
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the features and the actions."""
+        return {"state": self.encoder.to_json(), "actions": list(self.actions)}
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Write it, with what is to be said about it."""
@@ -43,6 +115,11 @@ class QPolicy:
             "state_features": [column.name for column in self.encoder.columns],
             "feature_schema": self.encoder.to_json(),
             "action_space": [_shown(action) for action in self.actions],
+            "action_history": {
+                action: {"decisions": record.decisions, "succeeded": record.succeeded}
+                for action, record in self.history.items()
+            },
+            "confidence": None if self.confidence is None else self.confidence.to_json(),
             "q_network": {"architecture": self.layers.hidden, "weights": WEIGHTS},
         }
         (folder / FILE).write_text(json.dumps(kept, indent=1) + "\n")
@@ -57,8 +134,13 @@ class QPolicy:
     def from_json(cls, kept: Mapping[str, Any], layers: Layers) -> Self:
         """Return the policy that `q_policy.json` describes."""
         actions = ([a] if isinstance(a, str) else a for a in kept["action_space"])
+        curve = kept.get("confidence")  # older trainers kept none, and no history
         return cls(
-            Encoder.from_json(kept["feature_schema"]), tuple(map(SEQUENCE.join, actions)), layers
+            Encoder.from_json(kept["feature_schema"]),
+            tuple(map(SEQUENCE.join, actions)),
+            layers,
+            None if curve is None else Calibrator.from_json(curve),
+            {name: Record(**record) for name, record in kept.get("action_history", {}).items()},
         )
 
 

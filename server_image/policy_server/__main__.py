@@ -6,19 +6,18 @@ import os
 import sys
 
 from policy_api import keys
+from policy_models import policy
+from policy_models.decision import Policy
 
 from policy_server import logs
 from policy_server.artifact import Artifact
-from policy_server.engine.types import Engine
 from policy_server.lifecycle import last_word, serve
 from policy_server.settings import Settings, SettingsInvalidError
 
 
-def load_text_engine(artifact: Artifact, settings: Settings) -> Engine:
-    """Load the engine of text policies. torch is imported here, after the checksums hold."""
-    from policy_models.text.generator import TextEngine  # noqa: PLC0415 - a refusal needs no torch
-
-    return TextEngine.load(
+def open_policy(artifact: Artifact, settings: Settings) -> Policy:
+    """Open an artifact whose checksums hold."""
+    return policy.open_policy(
         artifact.folder,
         artifact.manifest,
         threads=settings.threads,
@@ -35,7 +34,7 @@ def main() -> int:
         logging.getLogger(__name__).error("refusing to serve: %s", error)  # noqa: TRY400
         last_word(Settings.termination_log_of(os.environ), str(error))
         return keys.EXIT_CONFIG_INVALID
-    return asyncio.run(serve(settings, load_text_engine))
+    return asyncio.run(serve(settings, open_policy))
 
 
 if __name__ == "__main__":

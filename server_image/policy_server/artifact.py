@@ -20,9 +20,11 @@ from policy_api.contract.artifact import (
     parse_manifest,
 )
 
-SERVED_KIND = "CausalLM"
-# What transformers reads of a text model, and what people put beside it. None of these can run
-# code when it is loaded.
+# Folders for people and other programs: reports, and the model in other formats. They are never
+# read here, so what is in them is neither downloaded nor checked.
+UNREAD = ("bundle/", "exports/")
+# What policies are read from, and what people put beside it. None of these can run code when it is
+# loaded.
 ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md"})
 CHUNK = 1 << 20  # bytes hashed at a time
 
@@ -77,6 +79,11 @@ def check_manifest(raw: bytes, sha256: str, policy: str, version: int) -> Policy
         manifest = parse_manifest(raw)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["loc"] == ("kind",):
+            raise ArtifactRefusedError(
+                f"{MANIFEST} has kind {first['input']}, which this server does not know: use an "
+                "image as new as the trainer that wrote it"
+            ) from error
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ArtifactRefusedError(
             f"{MANIFEST} is not a manifest: {where}: {first['msg']}"
@@ -87,10 +94,6 @@ def check_manifest(raw: bytes, sha256: str, policy: str, version: int) -> Policy
         raise ArtifactRefusedError(
             f"{MANIFEST} is version {manifest.version} of {manifest.policy}, but version {version} "
             f"of {policy} was wanted"
-        )
-    if manifest.kind != SERVED_KIND:
-        raise ArtifactRefusedError(
-            f"{MANIFEST} has kind {manifest.kind}, this server serves {SERVED_KIND}"
         )
     for pattern in manifest.answer_schema.patterns:
         try:
@@ -115,7 +118,7 @@ def _check_names(files: tuple[ManifestFile, ...]) -> None:
             )
         if file.path in {MANIFEST, CLAIM} or file.path in seen:
             raise ArtifactRefusedError(f"{MANIFEST} lists {file.path!r}, which it must not repeat")
-        if path.suffix not in ALLOWED_SUFFIXES:
+        if path.suffix not in ALLOWED_SUFFIXES and not file.path.startswith(UNREAD):
             raise ArtifactRefusedError(
                 f"{MANIFEST} lists {file.path!r}: weights are served from .safetensors alone, "
                 f"beside files of type {', '.join(sorted(ALLOWED_SUFFIXES - {'.safetensors'}))}"
@@ -124,7 +127,7 @@ def _check_names(files: tuple[ManifestFile, ...]) -> None:
 
 
 def check_files(folder: Path, manifest: PolicyManifest) -> None:
-    """Check that the folder has exactly the listed files, each with its size and checksum."""
+    """Check that the folder has only listed files, and what is read its size and checksum."""
     listed = {file.path for file in manifest.files}
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
@@ -134,7 +137,7 @@ def check_files(folder: Path, manifest: PolicyManifest) -> None:
             raise ArtifactRefusedError(
                 f"{name} is in the artifact's folder, but {MANIFEST} doesn't list it"
             )
-    for file in manifest.files:
+    for file in read_files(manifest):
         path = folder / file.path
         if not path.is_file():
             raise ArtifactRefusedError(f"{file.path} is listed in {MANIFEST}, but it is missing")
@@ -150,6 +153,11 @@ def check_files(folder: Path, manifest: PolicyManifest) -> None:
                 f"{file.path} has sha256 {actual}, but {MANIFEST} recorded {file.sha256}: the "
                 "artifact was changed after its training"
             )
+
+
+def read_files(manifest: PolicyManifest) -> Iterator[ManifestFile]:
+    """Yield the files that a server reads."""
+    return (file for file in manifest.files if not file.path.startswith(UNREAD))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -178,7 +186,7 @@ def _download(url: str, sha256: str, policy: str, version: int, into: Path) -> A
         raw: bytes = filesystem.cat_file(f"{root.rstrip('/')}/{MANIFEST}")
         manifest = check_manifest(raw, sha256, policy, version)
         folder = into / sha256  # a second start in the same pod finds only this artifact's files
-        for file in manifest.files:
+        for file in read_files(manifest):
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             filesystem.get_file(f"{root.rstrip('/')}/{file.path}", str(target))

@@ -16,20 +16,20 @@ from types import FrameType
 import uvicorn
 from policy_api import keys
 from policy_api.contract import environment
-from policy_models.text.conversation import Question, Refusal
+from policy_models.decision import Policy, Refusal
 from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
 from policy_server.decisions.service import DecisionService
-from policy_server.engine.batching import Batcher, EngineFailedError
-from policy_server.engine.types import Engine
+from policy_server.engine.asking import Asker, EngineFailedError, Inline
+from policy_server.engine.batching import Batcher
 from policy_server.http.app import State, create_app
 from policy_server.metrics import Metrics
 from policy_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LoadEngine = Callable[[Artifact, Settings], Engine]
+OpenPolicy = Callable[[Artifact, Settings], Policy]
 
 # After the drain: time for the answers that are being generated, which take a large model on a CPU
 # long. With the default drain it ends before the 60 s that the operator gives a pod after SIGTERM.
@@ -37,7 +37,6 @@ FINISH_SECONDS = 50
 # Envoy keeps an idle connection for an hour. Whoever closes first risks that a request is on its
 # way: it must not be the server.
 KEEP_ALIVE_SECONDS = 3700
-WARM_UP = Question(prompt="Hello")
 
 
 class DrainingServer(uvicorn.Server):
@@ -68,7 +67,7 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(settings: Settings, load_engine: LoadEngine) -> int:
+async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     """Serve until a signal; return the process's exit code."""
     state = State(settings.policy, settings.version, Metrics(settings.policy, settings.version))
     config = uvicorn.Config(
@@ -82,7 +81,7 @@ async def serve(settings: Settings, load_engine: LoadEngine) -> int:
     server = DrainingServer(config, state, settings.drain_seconds)
     listener = _listen(settings.port)
     log.info("listening", extra={"fields": {"port": listener.getsockname()[1]}})
-    life = asyncio.create_task(_live(settings, state, load_engine))
+    life = asyncio.create_task(_live(settings, state, open_policy))
     life.add_done_callback(lambda _: server.stop())  # it ends by itself only when it failed
     await server.serve(sockets=[listener])
     life.cancel()
@@ -99,7 +98,7 @@ async def serve(settings: Settings, load_engine: LoadEngine) -> int:
             raise RuntimeError("the engine's worker ended") from end
 
 
-async def _live(settings: Settings, state: State, load_engine: LoadEngine) -> None:
+async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> None:
     """Check, load and warm up; then answer until cancelled.
 
     Raises:
@@ -114,21 +113,12 @@ async def _live(settings: Settings, state: State, load_engine: LoadEngine) -> No
         download_folder=settings.download_folder,
     )
     log.info("every checksum of %d files holds", len(artifact.manifest.files) + 1)
-    try:
-        engine = await asyncio.to_thread(load_engine, artifact, settings)
-    except Exception as error:  # transformers and torch raise what they like on odd files
-        log.exception("the model can't be loaded")
-        raise ArtifactRefusedError(f"the model can't be loaded: {_one_line(error)}") from error
-    batcher = Batcher(
-        engine,
-        queue_limit=settings.queue_limit,
-        batch_limit=settings.batch_limit,
-        wait_seconds=settings.batch_wait_seconds,
-    )
-    worker = asyncio.create_task(batcher.run())
+    policy = await _open(artifact, settings, open_policy)
+    asker = _asker(policy, settings)
+    worker = asyncio.create_task(asker.run())
     try:
         try:
-            first = await batcher.ask(WARM_UP)
+            first = await asker.ask(policy.example())
         except EngineFailedError as error:
             log.exception("the model can't answer")
             raise ArtifactRefusedError(f"the model can't answer: {_one_line(error)}") from error
@@ -136,11 +126,36 @@ async def _live(settings: Settings, state: State, load_engine: LoadEngine) -> No
             raise ArtifactRefusedError(f"the model can't answer: {first.message}")
         gc.collect()
         gc.freeze()  # the model's objects live as long as the process: don't visit them again
-        state.service = DecisionService(artifact, batcher, state.metrics)
+        state.service = DecisionService(artifact, policy, asker, state.metrics)
         log.info("ready")
         await worker
     finally:
         worker.cancel()
+
+
+async def _open(artifact: Artifact, settings: Settings, open_policy: OpenPolicy) -> Policy:
+    """Open the artifact's policy, off the event loop: it may take minutes."""
+    try:
+        return await asyncio.to_thread(open_policy, artifact, settings)
+    except ImportError as error:
+        raise ArtifactRefusedError(
+            f"a {artifact.manifest.kind} needs {error.name}, which this server's image lacks: set "
+            "spec.server.image to one that has it"
+        ) from error
+    except Exception as error:  # libraries raise what they like on odd files
+        log.exception("the model can't be loaded")
+        raise ArtifactRefusedError(f"the model can't be loaded: {_one_line(error)}") from error
+
+
+def _asker(policy: Policy, settings: Settings) -> Asker:
+    if not policy.slow:
+        return Inline(policy)
+    return Batcher(
+        policy,
+        queue_limit=settings.queue_limit,
+        batch_limit=settings.batch_limit,
+        wait_seconds=settings.batch_wait_seconds,
+    )
 
 
 def _listen(port: int) -> socket.socket:

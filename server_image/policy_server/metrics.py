@@ -51,7 +51,14 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
+        unseen = Counter(
+            keys.METRIC_UNSEEN_CATEGORIES,
+            "Features of decisions with a category that the training data did not have.",
+            _LABELS,
+            registry=self._registry,
+        )
         number = str(version)
+        self._unseen = {role: unseen.labels(policy, number, role) for role in ROLES}
         self._decisions = {role: decisions.labels(policy, number, role) for role in ROLES}
         self._seconds = {role: seconds.labels(policy, number, role) for role in ROLES}
         self._errors = {
@@ -67,6 +74,10 @@ class Metrics:
             self._errors[role, failure].inc()
         if failure != REASON_OVERLOADED:
             self._seconds[role].observe(seconds)
+
+    def unseen(self, role: str, count: int) -> None:
+        """Count the features of one decision that had a category new to the policy."""
+        self._unseen[role].inc(count)
 
     def text(self) -> bytes:
         """Return the exposition that Prometheus scrapes."""

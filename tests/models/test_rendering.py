@@ -8,9 +8,9 @@ import torch
 from datasets import Dataset
 from policy_api.contract.artifact import Generation
 from policy_api.v1alpha1.inputs import Scratch
+from policy_models.decision import Question, Request
 from policy_models.text import rendering
-from policy_models.text.conversation import Question
-from policy_models.text.generator import TextEngine
+from policy_models.text.generator import TextPolicy
 from policy_trainer import base_model, evaluate
 from policy_trainer.process import Process
 from tokenizers import processors
@@ -161,6 +161,14 @@ def test_dpo_and_reward_models_learn_the_tokens_that_are_evaluated(loaded, tmp_p
         assert [*row["prompt_ids"], *row[name]] == wanted
 
 
+def _asked(prompt):
+    return Request(question=Question(prompt))
+
+
+def _said(found):
+    return found.ranking[0].action
+
+
 def test_evaluation_and_server_answer_alike_whatever_the_hub_says_of_sampling(
     saved, loaded, tmp_path
 ):
@@ -170,14 +178,14 @@ def test_evaluation_and_server_answer_alike_whatever_the_hub_says_of_sampling(
     how = Generation(max_new_tokens=12, prompt_template=rendering.template(tokenizer))
     asked = [PROMPT, "Score: ", "the lazy dog jumps over "]
     evaluated = evaluate.answers(model, tokenizer, asked, how, ALONE)
-    engine = TextEngine(
+    engine = TextPolicy(
         AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval(),
         AutoTokenizer.from_pretrained(tmp_path),
         how,
         draft_tokens=4,
     )
-    alone = [engine.answer([Question(prompt)])[0].text for prompt in asked]
-    together = [answer.text for answer in engine.answer([Question(prompt) for prompt in asked])]
+    alone = [_said(engine.decide([_asked(prompt)])[0]) for prompt in asked]
+    together = [_said(found) for found in engine.decide([_asked(prompt) for prompt in asked])]
     assert evaluated == alone == together
 
 

@@ -1,4 +1,4 @@
-"""An engine that a test scripts, and a real server process around it."""
+"""A policy that a test scripts, and a real server process around it."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-from policy_models.text.conversation import Answer, Question, Refusal
+from policy_models.decision import Decision, Option, Question, Refusal, Request
 from policy_server import logs
 from policy_server.lifecycle import serve
 from policy_server.settings import Settings
@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 class Scripted:
     """Obeys the prompt: `bad`, `raise`, `long`, `slow`; anything else is answered well."""
 
+    slow = True
+
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
         self.batches: list[int] = []
@@ -32,23 +34,38 @@ class Scripted:
         self.hold = threading.Event()  # cleared: answers wait
         self.hold.set()
 
-    def answer(self, questions: Sequence[Question]) -> list[Answer | Refusal]:
+    def decide(self, requests: Sequence[Request]) -> list[Decision | Refusal]:
         """Answer each question as its prompt says."""
-        self.batches.append(len(questions))
+        self.batches.append(len(requests))
         self.busy.set()
         self.hold.wait(30)
         self._never.wait(self._seconds)  # the model's work, in the engine's own thread
-        return [self._one(question) for question in questions]
+        return [self._one(request) for request in requests]
 
-    def _one(self, question: Question) -> Answer | Refusal:
+    def example(self) -> Request:
+        """Return a prompt."""
+        return asked("Hello")
+
+    def inputs(self) -> dict[str, str]:
+        """Return what it is asked with."""
+        return {"prompt": "a text"}
+
+    def _one(self, request: Request) -> Decision | Refusal:
+        if (question := request.question) is None:
+            return Refusal("InvalidRequest", "this policy is asked with prompt")
         text = question.prompt or question.turns[-1].content
         if "raise" in text:
             raise RuntimeError("the weights are upside down")
         if "long" in text:
             return Refusal("PromptTooLong", "the prompt has 9 tokens, at most 8: shorten it")
         if "bad" in text:
-            return Answer("no score here, sorry", 5, 0.5)
-        return Answer(GOOD, 12, 0.75)
+            return Decision((Option("no score here, sorry", 0.5, 1.0, 0.5, tokens=5),))
+        return Decision((Option(GOOD, 0.75, 1.0, 0.75, tokens=12),))
+
+
+def asked(prompt: str) -> Request:
+    """Return a request with a prompt."""
+    return Request(question=Question(prompt=prompt))
 
 
 @asynccontextmanager
@@ -61,7 +78,8 @@ async def server(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, Path]]:
     """Run a server process; yield it, its URL once it is ready, and the file of its log."""
     log = Path(env["TERMINATION_LOG"]).with_name("server.log")
-    path = ":".join(str(ROOT / name) for name in ("api", "models", "server_image", "tests"))
+    folders = [str(ROOT / name) for name in ("api", "models", "server_image", "tests")]
+    path = ":".join([*filter(None, [env.get("SERVER_BLOCKED")]), *folders])
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -41,6 +41,39 @@ def test_a_file_url_is_a_folder(tmp_path):
     )
 
 
+def test_reports_and_exports_beside_the_model_are_no_reason_to_refuse(tmp_path):
+    files = {
+        "model.safetensors": b"weights",
+        "bundle/report.html": b"<html>",
+        "bundle/roc.png": b"png",
+        "exports/model.gguf": b"GGUF",
+        "exports/model.onnx": b"onnx",
+    }
+    sha256 = write_artifact(tmp_path, files)
+    assert open_it(tmp_path, sha256).manifest.policy == POLICY
+    (tmp_path / "exports" / "model.gguf").write_bytes(b"GGUX")  # never read, so never checked
+    (tmp_path / "bundle" / "roc.png").unlink()
+    assert open_it(tmp_path, sha256).manifest.policy == POLICY
+    (tmp_path / "exports" / "more.bin").write_bytes(b"not listed")
+    with pytest.raises(
+        ArtifactRefusedError, match=r"exports/more\.bin is in the artifact's folder"
+    ):
+        open_it(tmp_path, sha256)
+
+
+def test_only_what_is_read_is_downloaded(tmp_path):
+    files = {"model.safetensors": b"weights", "exports/model.gguf": b"GGUF"}
+    sha256 = write_artifact(tmp_path / "store", files)
+    found = open_artifact(
+        f"local://{tmp_path / 'store'}",
+        sha256=sha256,
+        policy=POLICY,
+        version=VERSION,
+        download_folder=tmp_path / "pod",
+    )
+    assert [file.name for file in found.folder.rglob("*")] == ["model.safetensors"]
+
+
 def test_another_manifest_is_refused_before_it_is_parsed(tmp_path):
     (tmp_path / "policy.json").write_bytes(b"not even JSON")
     actual = hashlib.sha256(b"not even JSON").hexdigest()
@@ -152,7 +185,13 @@ def test_a_file_that_may_carry_code_is_refused(tmp_path, name):
             {"version": 4},
             "policy.json is version 4 of review-forge, but version 3 of review-forge was wanted",
         ),
-        ({"kind": "RewardModel"}, "policy.json has kind RewardModel, this server serves CausalLM"),
+        (
+            {"kind": "Oracle"},
+            (
+                "policy.json has kind Oracle, which this server does not know: use an image as new "
+                "as the trainer that wrote it"
+            ),
+        ),
         (
             {"schemaVersion": 2},
             (

@@ -1,9 +1,10 @@
 import asyncio
 
 import pytest
-from policy_models.text.conversation import Answer, Question
-from policy_server.engine.batching import Batcher, EngineFailedError, OverloadedError
-from server.scripted import GOOD, Scripted
+from policy_models.decision import Decision
+from policy_server.engine.asking import EngineFailedError, OverloadedError
+from policy_server.engine.batching import Batcher
+from server.scripted import GOOD, Scripted, asked
 
 
 @pytest.fixture
@@ -23,14 +24,14 @@ async def batcher(engine):
 
 def ask(batcher: Batcher, *prompts: str):
     return asyncio.gather(
-        *(batcher.ask(Question(prompt=prompt)) for prompt in prompts), return_exceptions=True
+        *(batcher.ask(asked(prompt)) for prompt in prompts), return_exceptions=True
     )
 
 
 async def test_questions_that_arrive_together_are_one_batch(engine, batcher):
     answers = await ask(batcher, "a", "bad b", "c")
     assert engine.batches == [3]
-    assert [answer.text for answer in answers] == [GOOD, "no score here, sorry", GOOD]
+    assert [answer.ranking[0].action for answer in answers] == [GOOD, "no score here, sorry", GOOD]
 
 
 async def test_a_batch_has_at_most_its_limit(engine, batcher):
@@ -40,8 +41,8 @@ async def test_a_batch_has_at_most_its_limit(engine, batcher):
 
 async def test_one_failing_question_fails_alone(engine, batcher):
     first, second, third = await ask(batcher, "a", "raise", "c")
-    assert isinstance(first, Answer)
-    assert isinstance(third, Answer)
+    assert isinstance(first, Decision)
+    assert isinstance(third, Decision)
     assert isinstance(second, EngineFailedError)
     assert str(second) == "RuntimeError: the weights are upside down"
     assert engine.batches == [3, 1, 1, 1]
@@ -49,22 +50,24 @@ async def test_one_failing_question_fails_alone(engine, batcher):
 
 async def test_a_full_queue_refuses_at_once_and_recovers(engine, batcher):
     engine.hold.clear()
-    taken = [asyncio.create_task(batcher.ask(Question(prompt="x"))) for _ in range(4)]
+    taken = [asyncio.create_task(batcher.ask(asked("x"))) for _ in range(4)]
     assert await asyncio.to_thread(engine.busy.wait, 10)
-    waiting = [asyncio.create_task(batcher.ask(Question(prompt="x"))) for _ in range(8)]
+    waiting = [asyncio.create_task(batcher.ask(asked("x"))) for _ in range(8)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError):
-        await batcher.ask(Question(prompt="one too many"))
+        await batcher.ask(asked("one too many"))
     engine.hold.set()
-    assert [answer.text for answer in await asyncio.gather(*taken, *waiting)] == [GOOD] * 12
-    assert isinstance(await batcher.ask(Question(prompt="again")), Answer)
+    assert [answer.ranking[0].action for answer in await asyncio.gather(*taken, *waiting)] == [
+        GOOD
+    ] * 12
+    assert isinstance(await batcher.ask(asked("again")), Decision)
 
 
 async def test_a_caller_that_went_away_does_not_disturb_the_others(engine, batcher):
     engine.hold.clear()
-    gone = asyncio.create_task(batcher.ask(Question(prompt="x")))
-    stays = asyncio.create_task(batcher.ask(Question(prompt="y")))
+    gone = asyncio.create_task(batcher.ask(asked("x")))
+    stays = asyncio.create_task(batcher.ask(asked("y")))
     assert await asyncio.to_thread(engine.busy.wait, 10)
     gone.cancel()
     engine.hold.set()
-    assert (await stays).text == GOOD
+    assert (await stays).ranking[0].action == GOOD

@@ -33,7 +33,7 @@ async def state(tmp_path, engine) -> AsyncIterator[State]:
     metrics = Metrics(POLICY, VERSION)
     batcher = Batcher(engine, queue_limit=2, batch_limit=1, wait_seconds=0)
     worker = asyncio.create_task(batcher.run())
-    yield State(POLICY, VERSION, metrics, DecisionService(artifact, batcher, metrics))
+    yield State(POLICY, VERSION, metrics, DecisionService(artifact, engine, batcher, metrics))
     engine.hold.set()
     worker.cancel()
     await asyncio.wait([worker])
@@ -85,6 +85,7 @@ async def test_a_decision(client):
         "version": VERSION,
         "answer": GOOD,
         "confidence": 0.75,
+        "propensity": 1.0,
         "tokens": 12,
     }
 
@@ -109,13 +110,26 @@ BAD_REQUESTS = [
     (b"", 422, "InvalidRequest", "the body is missing: set it"),
     (b"null", 422, "InvalidRequest", "the body must be an object"),
     (b"[]", 422, "InvalidRequest", "the body must be an object"),
-    (b"{}", 422, "InvalidRequest", "set exactly one of prompt and messages"),
+    (
+        b"{}",
+        422,
+        "InvalidRequest",
+        "set exactly one of state, prompt and messages, or candidates",
+    ),
     (
         b'{"prompt": "a", "messages": [{"role": "user", "content": "a"}]}',
         422,
         "InvalidRequest",
-        "set exactly one of prompt and messages",
+        "set only one of prompt and messages",
     ),
+    (b'{"prompt": "a", "state": {}}', 422, "InvalidRequest", "set only one of state and prompt"),
+    (b'{"state": 1}', 422, "InvalidRequest", "state must be an object"),
+    (b'{"state": {}, "topK": 0}', 422, "InvalidRequest", "topK must be at least 1"),
+    (b'{"state": {}, "topK": "2"}', 422, "InvalidRequest", "topK must be a whole number"),
+    (b'{"state": {}, "explain": 1}', 422, "InvalidRequest", "explain must be true or false"),
+    (b'{"candidates": []}', 422, "InvalidRequest", "candidates must not be empty"),
+    (b'{"candidates": [1]}', 422, "InvalidRequest", "candidates[0] must be a string"),
+    (b'{"state": {}}', 422, "InvalidRequest", "this policy is asked with prompt"),
     (b'{"prompt": 1}', 422, "InvalidRequest", "prompt must be a string"),
     (b'{"prompt": ""}', 422, "InvalidRequest", "prompt must not be empty"),
     (
@@ -373,7 +387,7 @@ async def test_the_policy_says_where_it_comes_from(client, state):
 async def test_the_interface_is_documented(client):
     assert "swagger" in (await client.get("/docs")).text
     document = (await client.get("/openapi.json")).json()
-    assert set(document["paths"]) == {"/v1/decisions", "/v1/policy"}
+    assert set(document["paths"]) == {"/v1/decisions", "/v1/scores", "/v1/policy"}
     responses = document["paths"]["/v1/decisions"]["post"]["responses"]
     assert set(responses) == {"200", "400", "413", "415", "422", "500", "503"}
     assert "decisionId" in document["components"]["schemas"]["DecisionResponse"]["properties"]

@@ -151,3 +151,26 @@ def test_real_data_over_five_folds(attempt, tmp_path, file, block, auc):
     metrics = {m.name: m.value for m in report.metrics}
     assert metrics["auc"] >= auc
     assert metrics["ece"] < 0.02
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_serves_is_what_was_judged(attempt, tmp_path, model):
+    from policy_models.decision import Request  # noqa: PLC0415 - numpy
+    from policy_models.policy import open_policy  # noqa: PLC0415
+
+    report = attempt(wanted(tmp_path, "uid", block={"xgboost": None, model: MODELS[model]}))
+    metrics = {m.name: m.value for m in report.metrics}
+    policy = open_policy(*artifact(tmp_path, 1))
+    rows = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
+    states = [
+        {n: row[n] if row[n] != "" else None for n in ("age", "plan", "calls")} for row in rows
+    ]
+    served = policy.decide([Request(state=state) for state in states])
+    together = policy.probabilities(rows)
+    likely = [
+        next(option.confidence for option in found.ranking if option.action == "yes")
+        for found in served
+    ]
+    assert likely == together.tolist()  # bit for bit
+    right = [f.ranking[0].action == row["left"] for f, row in zip(served, rows, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(metrics["accuracy"], rel=1e-5)

@@ -23,7 +23,8 @@ BLOCK = ConstrainedPPO(value="fee", periods=6)
 def customers(count=4000, seed=0):
     chance = np.random.default_rng(seed)
     risk, acceptance = chance.beta(1, 3, count), chance.beta(2, 5, count)
-    return Customers(risk, acceptance, chance.uniform(10, 100, count))
+    value = chance.uniform(10, 100, count)
+    return Customers(risk, acceptance, value, float(value.mean()))
 
 
 def never(_env, observed, _chance):

@@ -54,6 +54,31 @@ def test_it_finds_what_works_and_tells_its_worth(attempt, tmp_path, propensity):
     assert kept["training_episodes"] == 600
 
 
+def test_what_serves_is_what_was_judged(attempt, tmp_path):
+    from policy_models.decision import Request  # noqa: PLC0415 - numpy
+    from policy_models.policy import open_policy  # noqa: PLC0415
+
+    report = attempt(wanted(tmp_path, "uid"))
+    metrics = {m.name: m.value for m in report.metrics}
+    policy = open_policy(*artifact(tmp_path, 1))
+    rows = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
+    served = policy.decide([Request(state=row["state"]) for row in rows])
+    logged = [a if isinstance(a := row["action"], str) else ">".join(a) for row in rows]
+    won = [row["reward"] > 5 for row in rows]
+    agrees = [f.ranking[0].action == a for f, a, w in zip(served, logged, won, strict=True) if w]
+    assert np.mean(agrees) == pytest.approx(metrics["accuracy"], rel=1e-5)
+    sure = [
+        next(option.confidence for option in found.ranking if option.action == action)
+        for found, action in zip(served, logged, strict=True)
+    ]
+    from policy_trainer import scores  # noqa: PLC0415
+
+    assert metrics["confidence_ece"] < 0.1
+    ece = scores.ece(np.array(sure), np.array(won, dtype=float))
+    assert ece == pytest.approx(metrics["confidence_ece"], rel=1e-5)
+    assert sum(record.decisions for record in policy.history.values()) == 1200
+
+
 def test_what_is_read_chooses_as_what_was_learned(attempt, tmp_path):
     from policy_models.q_policy import QPolicy  # noqa: PLC0415 - numpy
 

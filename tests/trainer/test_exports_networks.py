@@ -12,7 +12,7 @@ from policy_api.contract.artifact import Kind
 from policy_api.contract.report import Outcome
 from policy_api.v1alpha1.store import Export
 from policy_models.layers import Layers
-from policy_models.offers import ACTIVATION, OBSERVED, OfferPolicy
+from policy_models.offers import ACTIVATION, OBSERVED, OfferPolicy, Rules, Seen
 from policy_models.q_policy import QPolicy
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import onnx_check, write
@@ -130,7 +130,9 @@ def test_onnx_of_an_offer_policy(tmp_path):
         ),
         ACTIVATION,
     )
-    OfferPolicy(layers, {}).write(tmp_path, {"algorithm": "ConstrainedPPO"})
+    seen = Seen("fee", 50.0, Rules(periods=6, most_contacts=2), (0.0,) * len(OBSERVED))
+    names = ("no contact", "offer 0.1", "offer 0.2", "offer 0.3", "offer 0.4")
+    OfferPolicy(layers, {}, names, seen).write(tmp_path, {"algorithm": "ConstrainedPPO"})
     wanted = write.Wanted([Export.SAFETENSORS, Export.ONNX], [])
     (made,) = write.write(tmp_path, tmp_path / "out", Kind.OFFER_POLICY, "retention-v1", wanted)
     assert made.path == "retention-v1.onnx"

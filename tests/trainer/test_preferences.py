@@ -1,6 +1,7 @@
 """DPO and RewardModel learn from pairs, stop and go on exactly; GRPO follows a reward model."""
 
 import json
+from pathlib import Path
 
 import pytest
 from policy_api.contract.artifact import PolicyManifest
@@ -67,6 +68,37 @@ def test_a_reward_model_tells_better_answers_from_worse_ones(reward_model):
     assert json.loads((folder / "config.json").read_text())["architectures"] == [
         "LlamaForSequenceClassification"
     ]
+
+
+def test_a_reward_model_serves_what_was_judged(reward_model, preferred):
+    from policy_models.decision import Question, Refusal, Request  # noqa: PLC0415 - with torch
+    from policy_models.policy import open_policy  # noqa: PLC0415
+
+    folder, report = reward_model
+    made = PolicyManifest.model_validate_json((folder / "policy.json").read_bytes())
+    policy = open_policy(folder, made)
+    held_out = next(d for d in preferences(preferred) if d["name"] == "validation")["path"]
+    rows = [json.loads(line) for line in Path(held_out).read_text().splitlines()]
+    asked = [
+        Request(question=Question(row["prompt"]), candidates=(row["rejected"], row["chosen"]))
+        for row in rows
+    ]
+    found = policy.decide(asked)
+    right = [f.ranking[0].action == row["chosen"] for f, row in zip(found, rows, strict=True)]
+    wanted_accuracy = {metric.name: metric.value for metric in report.metrics}["eval_accuracy"]
+    assert sum(right) / len(right) == pytest.approx(wanted_accuracy, abs=1e-6)
+    for one in found:
+        assert sum(option.confidence for option in one.ranking) == pytest.approx(1)
+    assert not isinstance(policy.decide([policy.example()])[0], Refusal)
+    refused, far = policy.decide(
+        [Request(state={}), Request(question=Question("a" * 5000), candidates=("b",))]
+    )
+    assert refused.message == (
+        "this policy is asked with prompt or messages, and candidates, a list of answers: send "
+        "that instead"
+    )
+    assert far.code == "PromptTooLong"
+    assert far.message.startswith("the prompt and candidates[0] have ")
 
 
 def test_grpo_follows_the_reward_model_that_it_refers_to(reward_model, attempt, tmp_path):

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 from policy_api.v1alpha1.recipes.classifier import LogisticRegression, XGBoost
-from policy_models.classifier import Calibrator, Linear, Numbers, Trees, matrix
+from policy_models.calibration import Calibrator
+from policy_models.classifier import Linear, Numbers, Trees, matrix
 from policy_models.features import Encoder, Row
 
 UNIT = 25  # rounds, see GrowingTrees

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from policy_models.layers import Numbers
-from policy_models.offers import OBSERVED, Customers, logit
+from policy_models.offers import OBSERVED, Customers, Rules, logit, observe
 
 
 class OfferEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnasium is not looked into
@@ -96,14 +96,6 @@ class OfferEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnasium i
         return self._observed(), (kept - spent) / self._unit, ~self.alive, ended, info
 
     def _observed(self) -> Numbers:
-        block, customers = self._block, self.customers
-        scale = float(customers.value.mean())
-        columns = (
-            logit(customers.risk),
-            self._odds,
-            customers.value / scale - 1,
-            np.full(self.num_envs, self._period / block.periods),
-            self._recent.sum(axis=1) / block.fatigue.max_contacts,
-            self._spent / (scale * block.periods),
-        )
-        return np.stack(columns, axis=1).astype(np.float32)
+        rules = Rules(self._block.periods, self._block.fatigue.max_contacts)
+        period = np.full(self.num_envs, self._period)
+        return observe(self.customers, rules, period, self._recent.sum(axis=1), self._spent)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from policy_models.layers import Layers, Numbers
-from policy_models.offers import ACTIVATION, OBSERVED, Customers, OfferPolicy
+from policy_models.offers import ACTIVATION, OBSERVED, Customers, chances
 
 from policy_trainer import engine, ppo
 from policy_trainer.networks import arrays, network
@@ -103,11 +103,11 @@ class Learner:
         drawn = chance.choice(count, size=block.customers, replace=block.customers > count)
         env = OfferEnv(customers.part(drawn), block, expected=True)
         observed, _ = env.reset(seed=int(chance.integers(2**31)))
-        policy = OfferPolicy(self.layers(), {})
+        layers = self.layers()
         columns: dict[str, list[Numbers]] = {name: [] for name in Episodes.__dataclass_fields__}
         for _ in range(block.periods):
             allowed = env.masks()
-            actions = sample(policy.probabilities(observed, allowed), chance)
+            actions = sample(chances(layers, observed, allowed), chance)
             after, rewards, _, _, info = env.step(actions)
             told = [info[name] for name in ("cost", "contacts", "stays")]
             row = (observed, allowed, actions, rewards, *told)
@@ -121,8 +121,8 @@ class Learner:
     def _logs(self, some: Episodes) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the actions' log-probabilities, and the entropies."""
         found = self._policy(some.observed).masked_fill(~some.allowed, -torch.inf)
-        chances = torch.distributions.Categorical(logits=found)
-        return chances.log_prob(some.actions), _entropy(chances.logits)
+        drawn = torch.distributions.Categorical(logits=found)
+        return drawn.log_prob(some.actions), _entropy(drawn.logits)
 
     def _step(self, episodes: Episodes, before: ppo.Before, rows: torch.Tensor) -> float:
         names = Episodes.__dataclass_fields__
@@ -136,6 +136,11 @@ class Learner:
         loss.backward()
         self._optimizer.step()
         return float(entropy.item())
+
+    def means(self, customers: Customers, seed: tuple[int, ...]) -> tuple[float, ...]:
+        """Return what the policy sees of customers on average, over an iteration's periods."""
+        observed = self._simulate(customers, seed).observed
+        return tuple(observed.mean(dim=(0, 1)).tolist())
 
     def layers(self) -> Layers:
         """Return the policy's layers as arrays."""
@@ -175,8 +180,8 @@ def advantages(
 
 
 def _entropy(logs: torch.Tensor) -> torch.Tensor:
-    chances = logs.exp()
-    return -(chances * logs.masked_fill(chances == 0, 0)).sum(dim=-1)
+    likely = logs.exp()
+    return -(likely * logs.masked_fill(likely == 0, 0)).sum(dim=-1)
 
 
 def sample(probabilities: Numbers, chance: np.random.Generator) -> Numbers:

@@ -12,7 +12,7 @@ from policy_api.v1alpha1.recipes.rewards import Length, Reward
 
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.judge import judge, opened
-from policy_trainer.process import Process
+from policy_trainer.process import Process, prepare
 
 # What TRL calls: completions (and prompts) in, rewards out; other columns come as keywords.
 RewardFunction = Callable[..., list[float]]
@@ -183,11 +183,12 @@ class Rewards:
         return base_model.load_reward_model(self._run, self._process)
 
     def _model_scores(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-        from policy_trainer import scoring  # noqa: PLC0415 - torch
+        from policy_models.text import scorer  # noqa: PLC0415 - torch
 
         assert self._scorer is not None  # a term has asked for it
         model, tokenizer = self._scorer
-        found = scoring.scores(model, tokenizer, prompts, answers, self._process)
+        prepare(model, self._process)
+        found = scorer.scores(model, tokenizer, list(zip(prompts, answers, strict=True)))
         return list(map(float, found))
 
 

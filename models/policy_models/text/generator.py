@@ -1,33 +1,41 @@
 """Text policies: a transformers causal model on CPU or GPU, answering."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
+import numpy as np
 from policy_api.contract.artifact import Generation, PolicyManifest
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
+from transformers import AutoModelForCausalLM
 
-from policy_models.text import rendering
-from policy_models.text.conversation import TOO_LONG, Answer, Question, Refusal
+from policy_models.decision import (
+    TOO_LONG,
+    Decision,
+    Option,
+    Question,
+    Refusal,
+    Request,
+    wants,
+)
+from policy_models.text import rendering, scorer
 from policy_models.text.decoding import Decoder
+from policy_models.text.loading import NO_CHATS, context, load
 
-log = logging.getLogger(__name__)
 
-
-class TextEngine:
+class TextPolicy:
     """Answers prompts and conversations with one model."""
+
+    slow = True
 
     def __init__(
         self, model: Any, tokenizer: Any, generation: Generation, *, draft_tokens: int
     ) -> None:
-        self._tokenizer = tokenizer
+        self._model, self._tokenizer = model, tokenizer
         self._template = generation.prompt_template
         self._max_new_tokens = generation.max_new_tokens
-        self._context = _context(model.config)
+        self._context = context(model.config)
+        self._greedy = generation.temperature == 0
         self._decoder = Decoder(
             model,
             stop=frozenset(rendering.stop_tokens(model, tokenizer)),
@@ -38,39 +46,45 @@ class TextEngine:
     @classmethod
     def load(
         cls, folder: Path, manifest: PolicyManifest, *, threads: int, draft_tokens: int
-    ) -> "TextEngine":
+    ) -> "TextPolicy":
         """Load the model in `folder`, whose files were checked before. Takes seconds."""
-        torch.set_num_threads(threads)
-        disable_progress_bar()  # the log is JSON
-        cuda = torch.cuda.is_available()
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            # Half precision on a CPU without its instructions is slower than none.
-            dtype="auto" if cuda else torch.float32,
-        )
-        model.to("cuda" if cuda else "cpu").eval()
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        log.info(
-            "loaded %s, %.1f million weights, on %s",
-            type(model).__name__,
-            model.num_parameters() / 1e6,
-            model.device,
-        )
+        model, tokenizer = load(AutoModelForCausalLM, folder, threads)
         return cls(model, tokenizer, manifest.generation, draft_tokens=draft_tokens)
 
-    def answer(self, questions: Sequence[Question]) -> list[Answer | Refusal]:
-        """Return one outcome for each question, in order."""
-        encoded = [self._encode(question) for question in questions]
+    def decide(self, requests: Sequence[Request]) -> list[Decision | Refusal]:
+        """Return one answer to each question, or its candidates in the order of their likelihood.
+
+        The answers of a call are generated together.
+        """
+        encoded = [
+            self._score(request) if request.candidates is not None else self._encode(request)
+            for request in requests
+        ]
         prompts = [item for item in encoded if isinstance(item, list)]
         answers = iter(self._generate(prompts) if prompts else [])
         return [next(answers) if isinstance(item, list) else item for item in encoded]
 
-    def _generate(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+    def _score(self, request: Request) -> Decision | Refusal:
+        if request.question is None or request.state is not None or not request.candidates:
+            return wants("prompt or messages, alone or with candidates, a list of answers")
+        pairs = scorer.pairs_of(
+            self._tokenizer, self._context, request.question, request.candidates
+        )
+        if isinstance(pairs, Refusal):
+            return pairs
+        found = scorer.likelihoods(self._model, self._tokenizer, pairs)
+        return scorer.ranked(pairs, found, np.exp(found))
+
+    def example(self) -> Request:
+        """Return a prompt."""
+        return Request(question=Question(prompt="Hello"))
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what it is asked with."""
+        chats = {"messages": "a conversation"} if self._tokenizer.chat_template else {}
+        return {"prompt": "a text", **chats}
+
+    def _generate(self, prompts: Sequence[Sequence[int]]) -> list[Decision]:
         limits = [
             self._max_new_tokens
             if self._context is None
@@ -81,13 +95,28 @@ class TextEngine:
         texts = self._tokenizer.batch_decode(
             [list(item.tokens) for item in decoded], skip_special_tokens=True
         )
+        # A mean of probabilities may leave [0, 1] by a rounding.
+        sure = [min(1.0, max(0.0, item.confidence)) for item in decoded]
         return [
-            # A mean of probabilities may leave [0, 1] by a rounding.
-            Answer(text, len(item.tokens), min(1.0, max(0.0, item.confidence)))
-            for text, item in zip(texts, decoded, strict=True)
+            Decision(
+                (
+                    Option(
+                        text,
+                        score=confidence,
+                        # A greedy policy takes the one answer that it would always take.
+                        probability=1.0 if self._greedy else None,
+                        confidence=confidence,
+                        tokens=len(item.tokens),
+                    ),
+                )
+            )
+            for text, item, confidence in zip(texts, decoded, sure, strict=True)
         ]
 
-    def _encode(self, question: Question) -> list[int] | Refusal:
+    def _encode(self, request: Request) -> list[int] | Refusal:
+        question = request.question
+        if question is None or request.state is not None:
+            return wants("prompt or messages")
         turns = [{"role": turn.role, "content": turn.content} for turn in question.turns]
         if question.prompt is not None:
             if self._template is not None or self._tokenizer.chat_template is None:
@@ -95,10 +124,7 @@ class TextEngine:
                 return self._tokens(text, templated=False)
             turns = [{"role": "user", "content": question.prompt}]
         elif self._tokenizer.chat_template is None:
-            return Refusal(
-                "MessagesNotSupported",
-                "this policy has no chat template: send prompt instead of messages",
-            )
+            return NO_CHATS
         try:
             text = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=True
@@ -124,9 +150,3 @@ class TextEngine:
                     "shorten it",
                 )
         return tokens
-
-
-def _context(config: Any) -> int | None:
-    """Return the most tokens that the model was built for, or None where there is no bound."""
-    value = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return value if isinstance(value, int) and value > 0 else None

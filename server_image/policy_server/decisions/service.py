@@ -1,16 +1,19 @@
-"""One decision, without HTTP: ask the model, check its answer, count it, log it."""
+"""One decision, without HTTP: ask the policy, check its answer, count it, log it."""
 
 import logging
-import re
+import random
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policy_api.v1alpha1.training import AnswerSchema
-from policy_models.text.conversation import Answer, Question, Refusal
+from policy_api.contract.artifact import Kind
+from policy_models.decision import Decision as Found
+from policy_models.decision import Option, Policy, Refusal, Request
 
 from policy_server.artifact import Artifact
-from policy_server.engine.batching import Batcher, EngineFailedError, OverloadedError
+from policy_server.decisions.answers import AnswerCheck
+from policy_server.engine.asking import Asker, EngineFailedError, OverloadedError
 from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_ENGINE, REASON_OVERLOADED, Metrics
 
 log = logging.getLogger("policy_server.decisions")
@@ -19,10 +22,13 @@ engine_log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Decision:
-    """A valid answer."""
+    """What was decided."""
 
     decision_id: str
-    answer: Answer
+    chosen: Option
+    ranking: tuple[Option, ...]
+    """The best first; the chosen one need not be it where the policy draws."""
+    unseen: tuple[str, ...]
     seconds: float
 
 
@@ -34,71 +40,71 @@ class Failure:
     status: int  # HTTP, 5xx
     code: str
     message: str
-
-
-class AnswerCheck:
-    """The policy's declared answer schema, compiled once."""
-
-    def __init__(self, schema: AnswerSchema) -> None:
-        self._patterns = [re.compile(pattern) for pattern in schema.patterns]
-        self._min = schema.min_length
-        self._max = schema.max_length
-
-    def violation(self, answer: str) -> str | None:
-        """Return what is wrong with the answer, without quoting it, or None."""
-        if len(answer) < self._min:
-            return f"the answer has {len(answer)} characters, at least {self._min} are declared"
-        if self._max is not None and len(answer) > self._max:
-            return f"the answer has {len(answer)} characters, at most {self._max} are declared"
-        for pattern in self._patterns:
-            if not pattern.search(answer):
-                return f"the answer does not match the declared pattern {pattern.pattern!r}"
-        return None
+    reason: str
+    """As a metric's label."""
 
 
 class DecisionService:
     """Answers with one version of one policy."""
 
-    def __init__(self, artifact: Artifact, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(self, artifact: Artifact, policy: Policy, asker: Asker, metrics: Metrics) -> None:
         self.artifact = artifact
-        self._batcher = batcher
+        self.inputs = policy.inputs()
+        self.writes = artifact.manifest.kind is Kind.CAUSAL_LM
+        """Whether what it decides is a text of its own."""
+        self._asker = asker
         self._metrics = metrics
         self._check = AnswerCheck(artifact.manifest.answer_schema)
+        self._chance = random.SystemRandom()
 
-    async def decide(self, question: Question, role: str) -> Decision | Failure | Refusal:
-        """Return the answer, or why there is none. A refusal is not a decision: never counted."""
+    async def decide(self, request: Request, role: str) -> Decision | Failure | Refusal:
+        """Return the decision, or why there is none. A refusal is no decision: never counted."""
         started = time.perf_counter()
         decision_id = str(uuid.uuid4())
+        outcome = await self._ask(request, decision_id)
+        if isinstance(outcome, Refusal):
+            return outcome
+        seconds = time.perf_counter() - started
+        if isinstance(outcome, Failure):
+            result: Decision | Failure = outcome
+            reason: str | None = outcome.reason
+        else:
+            chosen = draw(outcome.ranking, self._chance.random())
+            result = Decision(decision_id, chosen, outcome.ranking, outcome.unseen, seconds)
+            reason = None
+        self._metrics.decided(role, seconds, reason)
+        if isinstance(result, Decision) and result.unseen:
+            self._metrics.unseen(role, len(result.unseen))
+        self._log(result, role, seconds, reason)
+        return result
+
+    async def _ask(self, request: Request, decision_id: str) -> Found | Failure | Refusal:
         try:
-            outcome = await self._batcher.ask(question)
+            outcome = await self._asker.ask(request)
         except OverloadedError:
-            result: Decision | Failure = Failure(
+            return Failure(
                 decision_id,
                 503,
                 "Overloaded",
                 "too many decisions are waiting: try again after the time that Retry-After says",
+                REASON_OVERLOADED,
             )
-            reason: str | None = REASON_OVERLOADED
         except EngineFailedError:
             engine_log.exception("the model raised", extra={"fields": {"decisionId": decision_id}})
-            result = Failure(
-                decision_id, 500, "EngineFailed", "the model failed: the server's log says why"
+            return Failure(
+                decision_id,
+                500,
+                "EngineFailed",
+                "the model failed: the server's log says why",
+                REASON_ENGINE,
             )
-            reason = REASON_ENGINE
-        else:
-            if isinstance(outcome, Refusal):
-                return outcome
-            violation = self._check.violation(outcome.text)
-            if violation is None:
-                result = Decision(decision_id, outcome, time.perf_counter() - started)
-                reason = None
-            else:
-                result = Failure(decision_id, 500, "AnswerSchemaViolation", violation)
-                reason = REASON_ANSWER_SCHEMA
-        seconds = time.perf_counter() - started
-        self._metrics.decided(role, seconds, reason)
-        self._log(result, role, seconds, reason)
-        return result
+        if self.writes and request.candidates is None and isinstance(outcome, Found):
+            violation = self._check.violation(outcome.ranking[0].action)
+            if violation is not None:
+                return Failure(
+                    decision_id, 500, "AnswerSchemaViolation", violation, REASON_ANSWER_SCHEMA
+                )
+        return outcome
 
     def _log(
         self, result: Decision | Failure, role: str, seconds: float, reason: str | None
@@ -116,3 +122,20 @@ class DecisionService:
         if reason is not None:
             fields["reason"] = reason
         log.info("decision", extra={"fields": fields})
+
+
+def draw(ranking: Sequence[Option], chance: float) -> Option:
+    """Return an option, drawn by the policy's own probabilities; without them the best.
+
+    Args:
+        ranking: The best first.
+        chance: From 0 up to 1, uniformly.
+    """
+    total = 0.0
+    for option in ranking:
+        if option.probability is None:
+            return ranking[0]
+        total += option.probability
+        if chance < total:
+            return option
+    return ranking[0]  # the probabilities add up to a little less than 1

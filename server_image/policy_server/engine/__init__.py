@@ -1,1 +1,1 @@
-"""The model behind one thread: what it is asked, and in which batches."""
+"""The policy as it is asked: at once, or behind one thread and in which batches."""

@@ -1,8 +1,8 @@
-"""Puts questions that arrive together into one call of the engine, off the event loop.
+"""Puts requests that arrive together into one call of a policy, off the event loop.
 
-One worker thread owns the model. While it works, questions wait in a bounded queue; when it is
-free, the first one waits `wait` seconds for company. A full queue refuses at once: a caller that is
-told to come back is better off than one that times out.
+One worker thread owns the model. While it works, requests wait in a bounded queue; when it is free,
+the first one waits `wait` seconds for company. A full queue refuses at once: a caller that is told
+to come back is better off than one that times out.
 """
 
 import asyncio
@@ -10,46 +10,32 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from policy_models.text.conversation import Answer, Question, Refusal
+from policy_models.decision import Policy, Request
 
-from policy_server.engine.types import Engine
+from policy_server.engine.asking import EngineFailedError, Outcome, OverloadedError
 
 log = logging.getLogger(__name__)
 
-Outcome = Answer | Refusal
-_Waiting = tuple[Question, asyncio.Future[Outcome]]
-
-
-class OverloadedError(Exception):
-    """The queue is full."""
-
-
-class EngineFailedError(Exception):
-    """The model raised; the cause is chained."""
+_Waiting = tuple[Request, asyncio.Future[Outcome]]
 
 
 class Batcher:
-    """Asks `engine` in batches of at most `batch_limit`. Call `run` as a task, then `ask`."""
+    """Asks `policy` in batches of at most `batch_limit`. Call `run` as a task, then `ask`."""
 
     def __init__(
-        self, engine: Engine, *, queue_limit: int, batch_limit: int, wait_seconds: float
+        self, policy: Policy, *, queue_limit: int, batch_limit: int, wait_seconds: float
     ) -> None:
-        self._engine = engine
+        self._policy = policy
         self._batch_limit = batch_limit
         self._wait_seconds = wait_seconds
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(queue_limit)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
-    async def ask(self, question: Question) -> Outcome:
-        """Return the engine's outcome.
-
-        Raises:
-            OverloadedError: The queue is full.
-            EngineFailedError: The model raised on this question.
-        """
+    async def ask(self, request: Request) -> Outcome:
+        """Return the policy's outcome; see Asker."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         try:
-            self._queue.put_nowait((question, future))
+            self._queue.put_nowait((request, future))
         except asyncio.QueueFull:
             raise OverloadedError from None
         return await future
@@ -75,11 +61,11 @@ class Batcher:
 
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        questions = [question for question, _ in batch]
+        requests = [request for request, _ in batch]
         try:
-            outcomes = await loop.run_in_executor(self._thread, self._engine.answer, questions)
+            outcomes = await loop.run_in_executor(self._thread, self._policy.decide, requests)
         except Exception as error:
-            if len(batch) > 1:  # one bad question must not fail the others: ask each alone
+            if len(batch) > 1:  # one bad request must not fail the others: ask each alone
                 log.exception("a batch of %d failed and is asked one by one", len(batch))
                 for one in batch:
                     await self._serve([one])

@@ -1,18 +1,20 @@
 """The HTTP interface: thin; what a decision is lives in service.py."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from policy_api import keys
-from policy_models.text.conversation import Refusal
+from policy_models.actions import SEQUENCE
+from policy_models.decision import Refusal
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.decisions.service import DecisionService, Failure
+from policy_server.decisions.service import Decision, DecisionService, Failure
 from policy_server.http.errors import complaint, status_of
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
@@ -20,7 +22,12 @@ from policy_server.http.schemas import (
     DecisionResponse,
     ErrorBody,
     ErrorResponse,
+    OptionBody,
     PolicyResponse,
+    ScoreBody,
+    ScoresRequest,
+    ScoresResponse,
+    reasons_of,
 )
 from policy_server.metrics import Metrics, role_of
 
@@ -38,6 +45,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (503, "Not ready, or too many decisions wait."),
     )
 }
+
+
+Role = Annotated[str | None, Header(alias=keys.ROLE_HEADER, include_in_schema=False)]
+
+
+Body = TypeVar("Body", DecisionRequest, ScoresRequest)
 
 
 @dataclass
@@ -72,39 +85,84 @@ def create_app(state: State) -> FastAPI:
 
 def _add_decisions(app: FastAPI, state: State) -> None:
     @app.post("/v1/decisions", response_model=DecisionResponse, responses=ERRORS)
-    async def decide(
-        body: DecisionRequest,
-        role: Annotated[str | None, Header(alias=keys.ROLE_HEADER, include_in_schema=False)] = None,
-    ) -> Response:
+    async def decide(body: DecisionRequest, role: Role = None) -> Response:
         """Ask the policy for one decision."""
-        if state.service is None:
-            return _not_ready(state)
-        result = await state.service.decide(body.question(), role_of(role))
-        if isinstance(result, Refusal):
-            return _refuse(state, status_of(result), result.code, result.message)
-        if isinstance(result, Failure):
-            return _error(state, result.status, result.code, result.message, result.decision_id)
-        return _json(
-            DecisionResponse(
-                decision_id=result.decision_id,
-                policy=state.policy,
-                version=state.version,
-                answer=result.answer.text,
-                confidence=result.answer.confidence,
-                tokens=result.answer.tokens,
-                latency_seconds=result.seconds,
-            )
-        )
+        return await _answer(state, body, role, _decided)
+
+    @app.post("/v1/scores", response_model=ScoresResponse, responses=ERRORS)
+    async def score(body: ScoresRequest, role: Role = None) -> Response:
+        """Rank candidates: plans, or answers to a prompt."""
+        return await _answer(state, body, role, _scored)
 
     @app.get("/v1/policy", response_model=PolicyResponse, responses={503: ERRORS[503]})
     async def policy() -> Response:
         """Say which version serves here, and how it was trained."""
         if state.service is None:
             return _not_ready(state)
-        artifact = state.service.artifact
-        shared = set(PolicyResponse.model_fields) - {"sha256"}
+        artifact, inputs = state.service.artifact, state.service.inputs
+        shared = set(PolicyResponse.model_fields) - {"sha256", "inputs"}
         values = {name: getattr(artifact.manifest, name) for name in shared}
-        return _json(PolicyResponse(sha256=artifact.sha256, **values))
+        return _json(PolicyResponse(sha256=artifact.sha256, inputs=inputs, **values))
+
+
+async def _answer(
+    state: State,
+    body: Body,
+    role: str | None,
+    shown: Callable[[State, Body, Decision], BaseModel],
+) -> Response:
+    if state.service is None:
+        return _not_ready(state)
+    result = await state.service.decide(body.request(), role_of(role))
+    if isinstance(result, Refusal):
+        return _refuse(state, status_of(result), result.code, result.message)
+    if isinstance(result, Failure):
+        return _error(state, result.status, result.code, result.message, result.decision_id)
+    return _json(shown(state, body, result))
+
+
+def _decided(state: State, body: DecisionRequest, decision: Decision) -> DecisionResponse:
+    assert state.service is not None  # it has just answered
+    chosen, text = decision.chosen, state.service.writes
+    parts = tuple(chosen.action.split(SEQUENCE))
+    return DecisionResponse(
+        decision_id=decision.decision_id,
+        policy=state.policy,
+        version=state.version,
+        action=None if text else chosen.action,
+        sequence=parts if body.state is not None and len(parts) > 1 else None,
+        answer=chosen.action if text else None,
+        confidence=chosen.confidence,
+        propensity=chosen.probability,
+        ranking=None
+        if chosen.tokens is not None  # generated: there is no other
+        else tuple(
+            OptionBody.of(option, text=text, explain=body.explain)
+            for option in decision.ranking[: body.top_k]
+        ),
+        unseen=decision.unseen or None,
+        tokens=chosen.tokens,
+        latency_seconds=decision.seconds,
+    )
+
+
+def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResponse:
+    place = {text: index for index, text in reversed(list(enumerate(body.candidates)))}
+    return ScoresResponse(
+        decision_id=decision.decision_id,
+        policy=state.policy,
+        version=state.version,
+        scores=tuple(
+            ScoreBody(
+                index=place[option.action],
+                score=option.score,
+                confidence=option.confidence,
+                reasons=reasons_of(option, explain=body.explain),
+            )
+            for option in decision.ranking
+        ),
+        latency_seconds=decision.seconds,
+    )
 
 
 def _add_probes(app: FastAPI, state: State) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from policy_models.text.conversation import TOO_LONG, Refusal
+from policy_models.decision import INVALID, TOO_LONG, Refusal
 
 
 class Complaint(NamedTuple):
@@ -14,7 +14,7 @@ class Complaint(NamedTuple):
     message: str  # a template over `where` and the finding's context
 
 
-_SHAPE = 422, "InvalidRequest"
+_SHAPE = 422, INVALID
 # By pydantic's error type. None of them quotes the input, which may be a person's text.
 _TABLE = {
     "json_invalid": Complaint(400, "NotJSON", "the body is not JSON: {error}"),
@@ -23,6 +23,12 @@ _TABLE = {
     "value_error": Complaint(*_SHAPE, "{error}"),
     "literal_error": Complaint(*_SHAPE, "{where} must be {expected}"),
     "string_type": Complaint(*_SHAPE, "{where} must be a string"),
+    "string_pattern_mismatch": Complaint(*_SHAPE, "{where} must match {pattern}"),
+    "dict_type": Complaint(*_SHAPE, "{where} must be an object"),
+    "int_type": Complaint(*_SHAPE, "{where} must be a whole number"),
+    "bool_type": Complaint(*_SHAPE, "{where} must be true or false"),
+    "greater_than_equal": Complaint(*_SHAPE, "{where} must be at least {ge}"),
+    "less_than_equal": Complaint(*_SHAPE, "{where} must be at most {le}"),
     "list_type": Complaint(*_SHAPE, "{where} must be a list"),
     "model_attributes_type": Complaint(*_SHAPE, "{where} must be an object"),
     "model_type": Complaint(*_SHAPE, "{where} must be an object"),

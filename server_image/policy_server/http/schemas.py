@@ -1,17 +1,18 @@
 """The JSON of the HTTP interface, as OpenAPI shows it at /docs."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
 from policy_api.base import ApiModel, Metric
-from policy_api.contract.artifact import Generation, ParentArtifact
+from policy_api.contract.artifact import Generation, Kind, ParentArtifact
 from policy_api.v1alpha1.criteria import CriterionVerdict
 from policy_api.v1alpha1.recipes.common import Recipe
 from policy_api.v1alpha1.training import AnswerSchema
-from policy_models.text.conversation import Question, Turn
+from policy_models.decision import Option, Question, Request, Turn
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 MAX_CHARACTERS = 100_000  # of one text; a prompt's real limit is the model's context
+MAX_CANDIDATES = 1000
 
 
 class RequestModel(ApiModel):
@@ -29,8 +30,8 @@ class Message(RequestModel):
     content: str = Field(min_length=1, max_length=MAX_CHARACTERS, description="What was said.")
 
 
-class DecisionRequest(RequestModel):
-    """Exactly one of `prompt` and `messages`."""
+class Asked(RequestModel):
+    """What is asked: the fields that decisions and scores share."""
 
     prompt: str | None = Field(
         default=None,
@@ -44,32 +45,186 @@ class DecisionRequest(RequestModel):
         max_length=256,
         description="A conversation whose last message is the user's.",
     )
+    explain: bool = Field(default=False, description="Whether options come with reasons.")
 
     @model_validator(mode="after")
-    def _one_question(self) -> "DecisionRequest":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("set exactly one of prompt and messages")
+    def _one_question(self) -> Self:
+        if self.prompt is not None and self.messages is not None:
+            raise ValueError("set only one of prompt and messages")
         if self.messages is not None and self.messages[-1].role != "user":
             raise ValueError("the last of messages must have role user")
         return self
 
-    def question(self) -> Question:
-        """Return what the engine is asked."""
+    def question(self) -> Question | None:
+        """Return what a text policy is asked."""
+        if self.prompt is None and self.messages is None:
+            return None
         turns = tuple(Turn(message.role, message.content) for message in self.messages or ())
         return Question(self.prompt, turns)
 
 
+Candidates = Annotated[
+    list[Annotated[str, Field(max_length=MAX_CHARACTERS)]],
+    Field(min_length=1, max_length=MAX_CANDIDATES),
+]
+
+
+class DecisionRequest(Asked):
+    """One of `state`, `prompt`, `messages`, or `candidates` alone: GET /v1/policy says which."""
+
+    state: dict[str, Any] | None = Field(
+        default=None, description="What is known, by feature; null where it is not known."
+    )
+    candidates: Candidates | None = Field(
+        default=None, description="Choose among these actions, plans or answers; unset: among all."
+    )
+    top_k: int = Field(
+        default=3, ge=1, le=100, description="How many options the ranking has at most."
+    )
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        asked = {"state": self.state, "prompt": self.prompt, "messages": self.messages}
+        found = [name for name, value in asked.items() if value is not None]
+        if len(found) > 1:
+            raise ValueError(f"set only one of {' and '.join(found)}")
+        if not found and self.candidates is None:
+            raise ValueError("set exactly one of state, prompt and messages, or candidates")
+        return self
+
+    def request(self) -> Request:
+        """Return what the policy is asked."""
+        candidates = None if self.candidates is None else tuple(self.candidates)
+        return Request(self.state, self.question(), candidates, self.explain)
+
+
+class ScoresRequest(Asked):
+    """Candidates to rank, with the prompt that they answer where the policy needs one."""
+
+    candidates: Candidates = Field(description="Plans or answers.")
+
+    def request(self) -> Request:
+        """Return what the policy is asked."""
+        return Request(None, self.question(), tuple(self.candidates), self.explain)
+
+
+class ReasonBody(ApiModel):
+    """Why an option stands where it stands."""
+
+    text: str = Field(description="For people.")
+    feature: str | None = Field(default=None, description="The feature that it is about.")
+    value: Any = Field(default=None, description="What the request says of it.")
+    effect: float | None = Field(
+        default=None, description="What it adds to the option's score, in the score's unit."
+    )
+
+
+def reasons_of(option: Option, *, explain: bool) -> tuple[ReasonBody, ...] | None:
+    """Return an option's reasons, if they were asked for."""
+    if not explain:
+        return None
+    return tuple(ReasonBody(**vars(reason)) for reason in option.reasons)
+
+
+class OptionBody(ApiModel):
+    """One entry of a ranking."""
+
+    action: str | None = Field(default=None, description="An action, a class or a plan.")
+    answer: str | None = Field(default=None, description="An answer of a text policy.")
+    score: float = Field(
+        description=(
+            "What the ranking is by: Q (CQL), probability (Classifier, ConstrainedPPO, "
+            "PlanPreference), reward (RewardModel), mean log-probability of the tokens in nats "
+            "(candidates of a text policy)."
+        )
+    )
+    confidence: float | None = Field(
+        default=None, ge=0, le=1, description="How likely it is right."
+    )
+    probability: float | None = Field(
+        default=None, ge=0, le=1, description="With which the policy takes it."
+    )
+    reasons: tuple[ReasonBody, ...] | None = Field(
+        default=None, description="Set when `explain` asks for them."
+    )
+
+    @classmethod
+    def of(cls, option: Option, *, text: bool, explain: bool) -> "OptionBody":
+        """Return an option as JSON shows it.
+
+        Args:
+            option: What to show.
+            text: It is an answer.
+            explain: Show its reasons.
+        """
+        return cls(
+            **{"answer" if text else "action": option.action},
+            score=option.score,
+            confidence=option.confidence,
+            probability=option.probability,
+            reasons=reasons_of(option, explain=explain),
+        )
+
+
 class DecisionResponse(ApiModel):
-    """One answer."""
+    """One decision."""
 
     decision_id: str = Field(description="Names this decision in logs and feedback.")
     policy: str = Field(description="The policy that answered.")
     version: int = Field(description="Its version.")
-    answer: str = Field(description="The answer; it keeps the policy's answer schema.")
-    confidence: float = Field(
-        ge=0, le=1, description="Mean probability that the model gave to its answer's tokens."
+    action: str | None = Field(default=None, description="What to do, the class, or the plan.")
+    sequence: tuple[str, ...] | None = Field(
+        default=None, description="The actions in their order, where `action` is a sequence."
     )
-    tokens: int = Field(ge=0, description="Length of the answer, in tokens.")
+    answer: str | None = Field(
+        default=None, description="A text policy's answer; it keeps the policy's answer schema."
+    )
+    confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description=(
+            "How likely it is right. CQL: how often an action of such a Q succeeded in held-out "
+            "decisions. Classifier and PlanPreference: the probability. ConstrainedPPO: the "
+            "policy's own probability of the action. RewardModel: that it is the best of the "
+            "candidates. Text: the mean probability that the model gave to its answer's tokens."
+        ),
+    )
+    propensity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The probability with which this version chose what it chose.",
+    )
+    ranking: tuple[OptionBody, ...] | None = Field(
+        default=None,
+        description="The best options, the best first; not of an answer that was generated.",
+    )
+    unseen: tuple[str, ...] | None = Field(
+        default=None, description="Features with a category that the training data did not have."
+    )
+    tokens: int | None = Field(default=None, ge=0, description="Length of the answer, in tokens.")
+    latency_seconds: float = Field(ge=0, description="Time in the server, waiting included.")
+
+
+class ScoreBody(ApiModel):
+    """What one candidate scored."""
+
+    index: int = Field(ge=0, description="Its place in `candidates`.")
+    score: float = Field(description="The higher the better; see `score` of a decision's ranking.")
+    confidence: float | None = Field(default=None, ge=0, le=1, description="See a decision's.")
+    reasons: tuple[ReasonBody, ...] | None = Field(
+        default=None, description="Set when `explain` asks for them."
+    )
+
+
+class ScoresResponse(ApiModel):
+    """The candidates, the best first."""
+
+    decision_id: str = Field(description="Names this ranking in logs and feedback.")
+    policy: str = Field(description="The policy that answered.")
+    version: int = Field(description="Its version.")
+    scores: tuple[ScoreBody, ...] = Field(description="One a candidate, the best first.")
     latency_seconds: float = Field(ge=0, description="Time in the server, waiting included.")
 
 
@@ -97,6 +252,8 @@ class PolicyResponse(ApiModel):
     sha256: str = Field(description="Checksum of its policy.json.")
     tag: str | None = Field(default=None, description="Experiment label.")
     recipe: Recipe = Field(description="How it was trained.")
+    kind: Kind = Field(description="What it is.")
+    inputs: dict[str, Any] = Field(description="What a decision is asked with.")
     training: dict[str, str] = Field(description="namespace, name, uid of its PolicyTraining.")
     parent: ParentArtifact | None = Field(default=None, description="What it was trained from.")
     metrics: tuple[Metric, ...] = Field(description="Final metrics of its training.")

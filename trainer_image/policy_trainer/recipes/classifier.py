@@ -14,7 +14,8 @@ from policy_api.contract.artifact import Kind
 from policy_api.contract.run import RunConfig
 from policy_api.rules.nearest import hint
 from policy_api.v1alpha1.recipes.classifier import Calibration, Classifier, XGBoost
-from policy_models.classifier import Calibrator, Numbers, Scorer
+from policy_models.calibration import Calibrator
+from policy_models.classifier import Classes, Numbers, Scorer
 from policy_models.classifier import Classifier as Model
 from policy_models.features import Encoder
 
@@ -75,7 +76,8 @@ def train(run: RunConfig, block: Classifier, process: Process, stop: StopRequest
         scorer = fit_linear(block.logistic_regression, encoder, learned.rows, learned.truth)
         loop.end_step({}, lambda _folder: None)
     fitted = loop.fitted()
-    model = _calibrated(encoder, scorer, kept)
+    classes = _classes(block, known.rows)
+    model = _calibrated(encoder, scorer, kept, classes)
     return Trained(
         fitted,
         [part.used for part in loaded.values()],
@@ -160,10 +162,16 @@ def _grow(trees: GrowingTrees, loop: Loop) -> GrowingTrees:
     return trees
 
 
-def _calibrated(encoder: Encoder, scorer: Scorer, kept: Labelled | None) -> Model:
-    if kept is None:
-        return Model(encoder, scorer, Calibrator())
-    return Model(encoder, scorer, fit_calibrator(scorer.score(kept.rows), kept.truth))
+def _classes(block: Classifier, rows: Sequence[Row]) -> Classes:
+    """Name the classes; where several are not the positive one, together they are `not …`."""
+    others = {checks.class_of(block, row) for row in rows} - {block.positive}
+    negative = others.pop() if len(others) == 1 else f"not {block.positive}"
+    return Classes(block.label, block.positive, negative)
+
+
+def _calibrated(encoder: Encoder, scorer: Scorer, kept: Labelled | None, classes: Classes) -> Model:
+    curve = Calibrator() if kept is None else fit_calibrator(scorer.score(kept.rows), kept.truth)
+    return Model(encoder, scorer, curve, classes)
 
 
 def _evaluate(
@@ -197,7 +205,7 @@ def _evaluate(
     table = Table("importances", "What counts", ["column", "share"], shares)
 
     def write(folder: Path) -> None:
-        model.write(folder, block.label, block.positive)
+        model.write(folder)
 
     return Evaluated(metrics, Kind.CLASSIFIER, write, charts=charts, tables=[table])
 
@@ -221,7 +229,7 @@ def _cross_validated(block: Classifier, encoder: Encoder, known: Labelled, seed:
             scorer = trees
         else:
             scorer = fit_linear(block.logistic_regression, encoder, learned.rows, learned.truth)
-        model = _calibrated(encoder, scorer, kept)
+        model = _calibrated(encoder, scorer, kept, _classes(block, known.rows))
         found[fold] = model.probabilities([known.rows[n] for n in fold])
     return found
 

@@ -13,7 +13,7 @@ from policy_api.contract.run import RunConfig
 from policy_api.rules import criteria
 from policy_api.v1alpha1.recipes.constrained_ppo import ConstrainedPPO
 from policy_models.classifier import Classifier
-from policy_models.offers import ACCEPTANCE, RISK, Customers, OfferPolicy
+from policy_models.offers import ACCEPTANCE, RISK, Customers, OfferPolicy, Rules, Seen
 from scipy.stats import entropy
 
 from policy_trainer import checks, data, offer_baselines, references
@@ -52,8 +52,11 @@ def train(run: RunConfig, block: ConstrainedPPO, process: Process, stop: StopReq
     """
     loaded = data.load_all(run, checks.of(run))
     models = {role: _model(run, role) for role in (RISK, ACCEPTANCE)}
+    known = Customers.of(loaded["train"].rows, block.value, models)
     parts = {
-        name: Customers.of(part.rows, block.value, models[RISK], models[ACCEPTANCE])
+        name: known
+        if name == "train"
+        else Customers.of(part.rows, block.value, models, known.scale)
         for name, part in loaded.items()
     }
     learner = Learner(block, run.seed)
@@ -61,20 +64,24 @@ def train(run: RunConfig, block: ConstrainedPPO, process: Process, stop: StopReq
     if (folder := loop.resume()) is not None:
         learner.load(load_state(folder, process))
     for iteration in loop.steps():
-        metrics = learner.learn(parts["train"], (run.seed, iteration))
+        metrics = learner.learn(known, (run.seed, iteration))
         loop.end_step(metrics, lambda folder: save_state(folder, process, learner.state()))
     fitted = loop.fitted()
-    policy = OfferPolicy(learner.layers(), models)
+    rules = Rules(block.periods, block.fatigue.max_contacts)
+    means = learner.means(known, (run.seed, block.iterations + 1))
+    names = ("no contact", *(f"offer {offer:g}" for offer in block.offers))
+    policy = OfferPolicy(
+        learner.layers(), models, names, Seen(block.value, known.scale, rules, means)
+    )
     about = {
         "algorithm": "ConstrainedPPO",
         "settings": block.to_wire(),
-        "actions": ["no contact", *(f"offer {offer:g}" for offer in block.offers)],
         "multipliers": dict(zip(("budget", "contacts"), learner.multipliers, strict=True)),
     }
     evaluated = Evaluated([], Kind.OFFER_POLICY, lambda folder: policy.write(folder, about))
     evaluated.charts.extend(curves(fitted.history, TITLES))
-    held_out = parts.get("test") or parts.get("validation") or parts["train"]
-    _evaluate(run, block, evaluated, policy, (parts["train"], held_out))
+    held_out = parts.get("test") or parts.get("validation") or known
+    _evaluate(run, block, evaluated, policy, (known, held_out))
     return Trained(fitted, [part.used for part in loaded.values()], evaluated)
 
 

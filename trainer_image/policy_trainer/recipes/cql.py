@@ -14,7 +14,16 @@ from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.cql import CQL
 from policy_models.q_policy import QPolicy
 
-from policy_trainer import checks, data, decisions, references, tabular, worth
+from policy_trainer import (
+    checks,
+    confidence,
+    data,
+    decisions,
+    references,
+    scores,
+    tabular,
+    worth,
+)
 from policy_trainer.decisions import Decisions
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.figures import Chart, ChartKind, Series, curves
@@ -44,7 +53,8 @@ def train(run: RunConfig, block: CQL, process: Process, stop: StopRequest) -> Tr
     policy would have taken), `success_rate` and `mean_reward` of a decision (doubly robust),
     `regret` (expected reward that the best action has more, by the model of the reward),
     `effective_sample_size`; each of the first three also for the baselines `random`,
-    `most_frequent` and `highest_success`, and against the best of them.
+    `most_frequent` and `highest_success`, and against the best of them; `confidence_ece` (how far
+    the confidence that is served is from how often the logged action succeeded).
     """
     loaded = data.load_all(run, checks.of(run))
     rows = {name: part.rows for name, part in loaded.items()}
@@ -95,7 +105,7 @@ def train(run: RunConfig, block: CQL, process: Process, stop: StopRequest) -> Tr
     place, step = divmod(loop.step - 1, block.max_steps)
     if step + 1 < block.max_steps:  # it was stopped early
         selection.enter(learner.network.state_dict(), block.alphas[place], step + 1)
-    policy = selection.policy()
+    policy = confidence.explained(selection.policy(), parts, block.success_reward)
     fitted = loop.fitted()
     used = [part.used for part in loaded.values()]
     about = {
@@ -144,6 +154,9 @@ def _evaluate(
         for name, folder in references.others(run, Kind.Q_NETWORK)
     }
     evaluated.metrics.extend(worth.metrics(intervals, mine, beside, others))
+    sure, truth = confidence.of(policy, held_out, block.success_reward)
+    evaluated.metrics.append(intervals.statistic("confidence_ece", scores.ece, sure, truth))
+    evaluated.charts.append(scores.reliability_chart(sure, truth))
     about["performance"] = {metric.name: metric.value for metric in evaluated.metrics}
     charts, tables = worth.pictures(intervals, {"policy": mine, **beside, **others})
     evaluated.charts.extend([*charts, _actions_chart(policy, held_out)])

@@ -95,7 +95,7 @@ def _evaluate(
         truth = np.array([row["liked"] for row in held_out], dtype=float)
         found = _scores(model, held_out)
         others = {
-            name: _scores(PreferenceModel.decode((folder / FILE).read_text()), held_out)
+            name: _scores(PreferenceModel.read(folder), held_out)
             for name, folder in references.others(run, Kind.PLAN_PREFERENCE)
         }
         metrics, charts = scores.binary(intervals, found, truth, liked_share, others)

@@ -20,7 +20,7 @@ from policy_trainer.data import Row
 from policy_trainer.figures import Chart, curves
 from policy_trainer.fit import Saver, fit
 from policy_trainer.intervals import Intervals, Numbers
-from policy_trainer.process import Process
+from policy_trainer.process import Process, prepare
 from policy_trainer.result import Evaluated, Trained
 from policy_trainer.stop import StopRequest
 
@@ -65,7 +65,7 @@ def train(run: RunConfig, block: RewardModel, process: Process, stop: StopReques
     if not process.first:
         return Trained(fitted, used, evaluated=None)
 
-    from policy_trainer import scoring  # noqa: PLC0415 - torch
+    from policy_models.text import scorer  # noqa: PLC0415 - torch
 
     base, tokenizer = base_model.load(run, process, learned_from, scores=True)
     trained = adapter.trained_model(run, weights, base, scores=True)
@@ -73,20 +73,16 @@ def train(run: RunConfig, block: RewardModel, process: Process, stop: StopReques
     metrics: list[Metric] = []
     charts: list[Chart] = []
     if held_out:
-        prompts = [row["prompt"] for row in held_out]
-        chosen, rejected = (
-            scoring.scores(trained, tokenizer, prompts, [row[a] for row in held_out], process)
-            for a in ("chosen", "rejected")
-        )
+        sides = [[(row["prompt"], row[a]) for row in held_out] for a in ("chosen", "rejected")]
+        prepare(trained, process)
+        chosen, rejected = (scorer.scores(trained, tokenizer, side) for side in sides)
         intervals = Intervals.of(run)
         metrics, charts = _judge(intervals, chosen, rejected)
         right = _right(chosen - rejected)
         metrics += _beside_baselines(intervals, right, rows, held_out)
         for name, other in base_model.other_versions(run, process, scores=True):
-            theirs = [
-                scoring.scores(other, tokenizer, prompts, [row[a] for row in held_out], process)
-                for a in ("chosen", "rejected")
-            ]
+            prepare(other, process)
+            theirs = [scorer.scores(other, tokenizer, side) for side in sides]
             difference = right - _right(theirs[0] - theirs[1])
             metrics.append(intervals.mean(criteria.versus("eval_accuracy", name), difference))
     charts += curves(fitted.history, TITLES)
