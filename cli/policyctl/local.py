@@ -106,16 +106,35 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
-def program(module: str, arguments: Sequence[str]) -> int:
-    """Run a program of this environment; return its exit code."""
-    command = [sys.executable, "-m", module, *arguments]
-    child = subprocess.Popen(command, env=environment())
+def program(
+    module: str,
+    arguments: Sequence[str],
+    told: Mapping[str, str] | None = None,
+    hear: Say | None = None,
+) -> int:
+    """Run a program of this environment; return its exit code.
+
+    Args:
+        module: The program.
+        arguments: Its own.
+        told: Environment variables beside ours.
+        hear: Takes each line that it prints; without, they are printed.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env={**environment(), **(told or {})},
+        stdout=None if hear is None else subprocess.PIPE,
+        text=True,
+    )
 
     def stop(number: int, _frame: object) -> None:
         if number == signal.SIGTERM:  # a Ctrl-C reaches the child as well
             child.terminate()
 
     with _handled(stop):  # it removes what it has half-written before it ends
+        if hear is not None and child.stdout is not None:
+            for line in child.stdout:
+                hear(line)
         return child.wait()
 
 

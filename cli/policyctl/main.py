@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policy_api.v1alpha1.store import Export, GGUFType
 
-from policyctl import artifacts, local, manifests
+from policyctl import artifacts, local, manifests, serving
 from policyctl.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, told) in PROGRAMS.items():
         commands.add_parser(name, help=told)
 
+    _serving(commands)
     artifact = commands.add_parser("artifact", help="look at what a training made")
     about = artifact.add_subparsers(required=True, metavar="COMMAND")
     for name, run, told in (
@@ -100,6 +101,64 @@ def _parser() -> argparse.ArgumentParser:
         about.add_parser("export", help="write the model as GGUF, ONNX or JSON, and read it back")
     )
     return parser
+
+
+def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser(
+        "serve", help="answer over HTTP on this machine, with the server that a pod runs"
+    )
+    serve.add_argument("folder", type=Path, metavar="DIR", help="folder with policy.json")
+    serve.add_argument("--port", type=int, default=8080, help="default: 8080; 0 takes a free one")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; default: 127.0.0.1, this machine alone",
+    )
+    serve.set_defaults(run=_serve)
+
+    decide = commands.add_parser("decide", help="ask an artifact for one decision")
+    decide.add_argument("folder", type=Path, metavar="DIR", help="folder with policy.json")
+    decide.add_argument(
+        "request",
+        nargs="?",
+        metavar="REQUEST",
+        help="JSON as POST /v1/decisions takes it; - reads standard input",
+    )
+    decide.add_argument("--state", metavar="JSON", help="what is known, by feature")
+    decide.add_argument("--prompt", metavar="TEXT", help="what a text policy is asked")
+    decide.add_argument(
+        "--candidate",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="one of those to choose from; may be repeated",
+    )
+    decide.add_argument(
+        "--top-k", type=int, default=3, metavar="N", help="options shown; default: 3"
+    )
+    decide.add_argument("--no-reasons", action="store_true", help="do not say why")
+    decide.add_argument("--json", action="store_true", help="one line of JSON")
+    decide.set_defaults(run=_decide)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    return serving.serve(options.folder, options.port, options.host, _say)
+
+
+def _decide(options: argparse.Namespace) -> int:
+    body = serving.body_of(
+        options.request,
+        state=options.state,
+        prompt=options.prompt,
+        candidates=options.candidate,
+        standard_input=sys.stdin.read() if options.request == "-" else None,
+    )
+    decision = serving.ask(options.folder, body, explain=not options.no_reasons)
+    if options.json:
+        _say(serving.to_json(decision, options.top_k))
+    else:
+        _say(serving.describe(artifacts.load(options.folder), decision, options.top_k))
+    return 0
 
 
 def _export_options(command: argparse.ArgumentParser) -> None:

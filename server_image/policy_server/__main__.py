@@ -29,12 +29,11 @@ def main() -> int:
     """Run until a signal; return the exit code."""
     logs.setup()
     try:
-        settings = Settings.from_env(os.environ)
+        return asyncio.run(serve(Settings.from_env(os.environ), open_policy))
     except SettingsInvalidError as error:
         logging.getLogger(__name__).error("refusing to serve: %s", error)  # noqa: TRY400
         last_word(Settings.termination_log_of(os.environ), str(error))
         return keys.EXIT_CONFIG_INVALID
-    return asyncio.run(serve(settings, open_policy))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from policy_server.engine.asking import Asker, EngineFailedError, Inline
 from policy_server.engine.batching import Batcher
 from policy_server.http.app import State, create_app
 from policy_server.metrics import Metrics
-from policy_server.settings import Settings
+from policy_server.settings import Settings, SettingsInvalidError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,11 @@ class DrainingServer(uvicorn.Server):
 
 
 async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
-    """Serve until a signal; return the process's exit code."""
+    """Serve until a signal; return the process's exit code.
+
+    Raises:
+        SettingsInvalidError: It can't listen there.
+    """
     state = State(settings.policy, settings.version, Metrics(settings.policy, settings.version))
     config = uvicorn.Config(
         create_app(state),
@@ -79,7 +83,7 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
         timeout_graceful_shutdown=FINISH_SECONDS,
     )
     server = DrainingServer(config, state, settings.drain_seconds)
-    listener = _listen(settings.port)
+    listener = _listen(settings.host, settings.port)
     log.info("listening", extra={"fields": {"port": listener.getsockname()[1]}})
     life = asyncio.create_task(_live(settings, state, open_policy))
     life.add_done_callback(lambda _: server.stop())  # it ends by itself only when it failed
@@ -158,19 +162,29 @@ def _asker(policy: Policy, settings: Settings) -> Asker:
     )
 
 
-def _listen(port: int) -> socket.socket:
-    """Listen on all addresses, IPv6 too where there is any.
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen on an address; on none named on all, IPv6 too where there is any.
 
     The protocol is named since asyncio sets TCP_NODELAY only then; without it, the body of each
     answer waits 40 ms for the acknowledgement of its headers.
+
+    Raises:
+        SettingsInvalidError: There is no such address here, or its port is taken.
     """
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
+    if host:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    else:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if dual:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    listener.bind(("", port))
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise SettingsInvalidError(
+            f"can't listen on {host or 'any address'}, port {port}: {error.strerror}"
+        ) from error
     listener.listen(2048)
     return listener
 

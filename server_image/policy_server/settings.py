@@ -30,6 +30,7 @@ class Settings:
     artifact_sha256: str
     policy: str
     version: int
+    host: str = ""  # all addresses
     port: int = 8080
     # From SIGTERM until the server stops accepting. It must outlast the time that the endpoint's
     # removal takes to reach the gateway: about a second for Envoy.
@@ -65,6 +66,7 @@ class Settings:
             artifact_sha256=sha256,
             policy=_required(env, POLICY_NAME_VARIABLE),
             version=_number(env, POLICY_VERSION_VARIABLE, int, 1, 1),
+            host=env.get("HOST", ""),
             port=_number(env, "PORT", int, 8080, 0),
             drain_seconds=_number(env, "DRAIN_SECONDS", float, 5.0, 0),
             queue_limit=_number(env, "QUEUE_LIMIT", int, 64, 1),

@@ -1,0 +1,224 @@
+"""Ask an artifact on this machine: one decision at once, or over HTTP as a pod would answer."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
+from policy_api.contract.environment import (
+    ARTIFACT_PATH_VARIABLE,
+    ARTIFACT_SHA256_VARIABLE,
+    POLICY_NAME_VARIABLE,
+    POLICY_VERSION_VARIABLE,
+)
+from policy_models.decision import Decision, Option, Question, Refusal, Request, Turn
+from policy_models.policy import TEXT, open_policy
+
+from policyctl import artifacts, local
+from policyctl.errors import UserError
+
+FIELDS = ("state", "prompt", "messages", "candidates")
+
+
+def serve(folder: Path, port: int, host: str, say: local.Say) -> int:
+    """Run the policy server on an artifact; return its exit code.
+
+    Args:
+        folder: With policy.json.
+        port: 0 takes a free one.
+        host: The address to listen on.
+        say: Tells the user.
+
+    Raises:
+        UserError: It is no artifact, the server is not installed, or it refuses to serve.
+    """
+    made = artifacts.load(folder)
+    if find_spec("uvicorn") is None:
+        raise UserError(f"this runs the server: pip install 'policy-operator[{_extra(made)}]'")
+    with tempfile.TemporaryDirectory(prefix="policyctl-") as scratch:
+        said = Path(scratch) / "termination-log"
+        said.touch()
+        told = {
+            ARTIFACT_PATH_VARIABLE: str(folder.resolve()),
+            ARTIFACT_SHA256_VARIABLE: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
+            POLICY_NAME_VARIABLE: made.policy,
+            POLICY_VERSION_VARIABLE: str(made.version),
+            "HOST": host,
+            "PORT": str(port),
+            "DRAIN_SECONDS": "0",
+            "TERMINATION_LOG": str(said),
+            "DOWNLOAD_FOLDER": scratch,
+        }
+        code = local.program("policy_server", [], told, _Log(made, host, say).hear)
+        if reason := said.read_text().strip():
+            raise UserError(f"{folder} can't be served: {reason}")
+        return code
+
+
+class _Log:
+    """Tells what of the server's log a person wants to see: one JSON object a line."""
+
+    def __init__(self, made: PolicyManifest, host: str, say: local.Say) -> None:
+        self._made, self._host, self._say = made, host, say
+        self._port = 0
+
+    def hear(self, line: str) -> None:
+        """Take a line."""
+        try:
+            told = json.loads(line)
+        except ValueError:
+            self._say(line.rstrip())  # of a library
+            return
+        match told["message"]:
+            case message if message.startswith("refusing to serve"):
+                pass  # the end of `serve` says it
+            case "listening":
+                self._port = told["port"]
+            case "ready":
+                self._say(
+                    f"{self._made.policy} version {self._made.version} answers on "
+                    f"http://{self._host}:{self._port}/v1/decisions (/docs describes it); Ctrl-C "
+                    "ends it"
+                )
+            case "decision":
+                took = f"{1000 * told['durationSeconds']:.1f} ms"
+                self._say(f"{told['decisionId']}  {told['status']}  {took}")
+            case message if told["level"] in {"warning", "error", "critical"}:
+                self._say(f"{told['level']}: {message}")
+                if "exception" in told:
+                    self._say(told["exception"])
+
+
+def ask(folder: Path, body: Mapping[str, Any], *, explain: bool) -> Decision:
+    """Return what an artifact decides.
+
+    Args:
+        folder: With policy.json.
+        body: As POST /v1/decisions takes it: state, prompt, messages, candidates.
+        explain: Whether options come with reasons.
+
+    Raises:
+        UserError: A file was changed, what the kind needs is not installed, or it refuses.
+    """
+    made = artifacts.load(folder)
+    if found := list(artifacts.faults(folder, made)):
+        raise UserError("\n".join(f"{folder}: {fault}" for fault in found))
+    request = _request(body, explain=explain)
+    try:
+        (outcome,) = open_policy(folder, made).decide([request])
+    except ImportError as error:
+        raise UserError(_missing(made, error)) from error
+    if isinstance(outcome, Refusal):
+        raise UserError(outcome.message)
+    return outcome
+
+
+def _missing(made: PolicyManifest, error: ImportError) -> str:
+    return f"a {made.kind} needs {error.name}: pip install 'policy-operator[{_extra(made)}]'"
+
+
+def _extra(made: PolicyManifest) -> str:
+    return "server" if made.kind in TEXT else "serve"
+
+
+def _request(body: Mapping[str, Any], *, explain: bool) -> Request:
+    for name in body:
+        if name not in FIELDS:
+            raise UserError(f"{name} is not one of {', '.join(FIELDS)}")
+    candidates, messages = body.get("candidates"), body.get("messages")
+    question = None
+    if messages is not None:
+        question = Question(turns=tuple(Turn(m["role"], m["content"]) for m in messages))
+    elif "prompt" in body:
+        question = Question(body["prompt"])
+    return Request(
+        body.get("state"), question, None if candidates is None else tuple(candidates), explain
+    )
+
+
+def read(text: str) -> dict[str, Any]:
+    """Read a request.
+
+    Raises:
+        UserError: It is no JSON object.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"the request is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError('the request must be an object such as {"state": {…}}')
+    return found
+
+
+def describe(made: PolicyManifest, decision: Decision, top_k: int) -> str:
+    """Return a decision for people: the best option first, with its reasons."""
+    if made.kind is Kind.CAUSAL_LM and decision.ranking[0].tokens is not None:
+        return f"{decision.ranking[0].action}\n(confidence {_share(decision.ranking[0])})"
+    shown = decision.ranking[:top_k]
+    width = max(len(option.action) for option in shown)
+    lines: list[str] = []
+    for rank, option in enumerate(shown, start=1):
+        lines.append(f"{rank}. {option.action:<{width}}  {_share(option)}")
+        lines += [f"     {reason.text}" for reason in option.reasons]
+    if decision.unseen:
+        lines.append(f"not seen in training: {', '.join(decision.unseen)}")
+    return "\n".join(lines)
+
+
+def _share(option: Option) -> str:
+    return f"{option.score:.4g}" if option.confidence is None else f"{option.confidence:.2f}"
+
+
+def to_json(decision: Decision, top_k: int) -> str:
+    """Return a decision as one line of JSON."""
+    options = [
+        {
+            "action": option.action,
+            "score": option.score,
+            "probability": option.probability,
+            "confidence": option.confidence,
+            "reasons": [
+                {key: value for key, value in vars(reason).items() if value is not None}
+                for reason in option.reasons
+            ],
+        }
+        for option in decision.ranking[:top_k]
+    ]
+    return json.dumps({"ranking": options, "unseen": list(decision.unseen)}, ensure_ascii=False)
+
+
+def body_of(
+    request: str | None,
+    *,
+    state: str | None,
+    prompt: str | None,
+    candidates: Sequence[str],
+    standard_input: str | None,
+) -> dict[str, Any]:
+    """Return the request that a command line spells.
+
+    Raises:
+        UserError: It spells none, or two.
+    """
+    parts: dict[str, Any] = {}
+    if state is not None:
+        parts["state"] = read(state)
+    if prompt is not None:
+        parts["prompt"] = prompt
+    if candidates:
+        parts["candidates"] = list(candidates)
+    if request is None:
+        if not parts:
+            raise UserError(
+                "say what to decide: a REQUEST as POST /v1/decisions takes it, or --state, "
+                "--prompt, --candidate"
+            )
+        return parts
+    if parts:
+        raise UserError("give a REQUEST, or --state, --prompt and --candidate, not both")
+    return read(standard_input if request == "-" and standard_input is not None else request)

@@ -1,0 +1,135 @@
+"""`policyctl decide` and `policyctl serve` on artifacts of each kind of tables."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+from policyctl import main as cli
+from policyctl.local import environment
+
+from models import golden
+
+
+def decide(capsys, kind, *arguments):
+    code = cli.main(["decide", str(golden.FOLDER / kind), *arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.parametrize("kind", golden.KINDS)
+def test_it_decides_as_the_policy_does(kind, capsys):
+    for pair in golden.kept(kind):
+        request = json.dumps(pair["request"])
+        code, out, err = decide(capsys, kind, request, "--json", "--top-k", "99")
+        if "code" in pair["answer"]:
+            assert (code, err) == (2, pair["answer"]["message"] + "\n")
+            continue
+        found, wanted = json.loads(out), pair["answer"]
+        assert [o["action"] for o in found["ranking"]] == [o["action"] for o in wanted["ranking"]]
+        assert found["unseen"] == wanted["unseen"]
+
+
+def test_a_person_reads_the_ranking_and_why(capsys):
+    state = {"task": "never seen", "languages": [], "success_rate": 0.5}
+    code, out, _ = decide(capsys, "QNetwork", "--state", json.dumps(state), "--top-k", "2")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line[:2] for line in lines if line[0].isdigit()] == ["1.", "2."]
+    assert any("times in the training data" in line for line in lines)
+    assert lines[-1] == "not seen in training: task"
+    _, short, _ = decide(capsys, "QNetwork", "--state", json.dumps(state), "--no-reasons")
+    assert "times in the training data" not in short
+
+
+def test_candidates_are_options_of_the_command(capsys):
+    plans = ["--candidate", "a vague plan", "--candidate", "a tested plan"]
+    _, out, _ = decide(capsys, "PlanPreference", *plans)
+    assert out.startswith("1. a tested plan  0.9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what to decide: a REQUEST as POST /v1/decisions takes it, or --state, --prompt"),
+        (["{"], "the request is not JSON: "),
+        (["[]"], "the request must be an object such as "),
+        (["{}", "--prompt", "x"], "give a REQUEST, or --state, --prompt and --candidate, not both"),
+        (['{"stat": {}}'], "stat is not one of state, prompt, messages, candidates"),
+        (["--prompt", "x"], "this policy is asked with state, an object of features"),
+    ],
+)
+def test_a_wrong_request_is_told(arguments, message, capsys):
+    code, _, err = decide(capsys, "QNetwork", *arguments)
+    assert code == 2
+    assert err.startswith(message)
+
+
+def test_a_changed_artifact_is_not_asked(tmp_path, capsys):
+    shutil.copytree(golden.FOLDER / "PlanPreference", tmp_path / "a")
+    (tmp_path / "a" / "preference_model.json").write_text("{}")
+    assert cli.main(["decide", str(tmp_path / "a"), "--candidate", "x"]) == 2
+    assert "preference_model.json has sha256 " in capsys.readouterr().err
+
+
+@pytest.fixture
+def serving():
+    """Start `policyctl serve`; it is stopped at the end."""
+    started = []
+
+    def start(folder, *arguments):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "policyctl", "serve", str(folder), *arguments],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+
+
+def test_it_serves_until_ctrl_c(serving):
+    child = serving(golden.FOLDER / "PlanPreference", "--port", "0")
+    line = child.stdout.readline()
+    assert line.startswith("plans version 1 answers on http://127.0.0.1:")
+    url = line.split()[5]
+    response = httpx.post(url, json={"candidates": ["a vague plan", "a tested plan"]})
+    assert response.json()["action"] == "a tested plan"
+    assert child.stdout.readline().split()[:2] == [response.json()["decisionId"], "200"]
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+    assert child.wait(30) == 0
+
+
+def test_what_can_not_be_served_is_told_once(serving, tmp_path):
+    shutil.copytree(golden.FOLDER / "PlanPreference", tmp_path / "a")
+    (tmp_path / "a" / "more.json").write_text("{}")
+    child = serving(tmp_path / "a", "--port", "0")
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (2, "")
+    assert err == (
+        f"{tmp_path / 'a'} can't be served: more.json is in the artifact's folder, but policy.json "
+        "doesn't list it\n"
+    )
+
+
+def test_a_port_that_is_taken_is_told(serving):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        child = serving(golden.FOLDER / "PlanPreference", "--port", str(port))
+        _, err = child.communicate(timeout=60)
+    assert err.endswith(
+        f"can't be served: can't listen on 127.0.0.1, port {port}: Address already in use\n"
+    )
