@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policyctl import main as cli
 from policyctl import manifests
 from policyctl.errors import UserError
@@ -61,6 +62,21 @@ def test_standard_input(monkeypatch):
 @pytest.mark.parametrize("folder", sorted(p.parent for p in EXAMPLES.rglob("*training*.yaml")))
 def test_the_examples_are_valid(folder):
     assert manifests.read([str(file) for file in sorted(folder.glob("*training*.yaml"))])
+
+
+@pytest.mark.parametrize("example", sorted(p.parent.name for p in EXAMPLES.glob("*/serving")))
+def test_what_an_example_serves_is_what_it_trains(example):
+    trained = {
+        document["metadata"]["name"]: document["spec"]["policy"]
+        for file in (EXAMPLES / example).glob("[lt]*/training*.yaml")
+        for document in yaml.safe_load_all(file.read_text())
+    }
+    kustomization = yaml.safe_load((EXAMPLES / example / "serving/kustomization.yaml").read_text())
+    for name in kustomization["resources"]:
+        for document in yaml.safe_load_all((EXAMPLES / example / "serving" / name).read_text()):
+            if document["kind"] == "PolicyDeployment":
+                spec = PolicyDeploymentSpec.model_validate(document["spec"])
+                assert trained[spec.target.training.name] == spec.policy
 
 
 @pytest.mark.parametrize(
