@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from policy_models import reasons, states
 from policy_models.actions import SEQUENCE, places
 from policy_models.calibration import Calibrator
@@ -37,7 +39,7 @@ class QPolicy:
     actions: tuple[str, ...]
     layers: Layers
     confidence: Calibrator | None = None
-    """From the Q of an action to how likely it succeeds; None: nobody has looked."""
+    """From an action's margin to how likely it succeeds; None: nobody has looked."""
     history: Mapping[str, Record] = field(default_factory=dict)
     """By action."""
     slow = False
@@ -65,7 +67,7 @@ class QPolicy:
         dense = self.encoder.dense([state])
         values = self.values(dense)[0]
         order = sorted(allowed, key=lambda place: -values[place])  # of equals the first, as argmax
-        sure = None if self.confidence is None else self.confidence.apply(values.astype(float))
+        sure = None if self.confidence is None else self.confidence.apply(margins(values[None])[0])
         effects = self._effects(dense, values) if request.explain else None
         ranking = tuple(
             Option(
@@ -142,6 +144,22 @@ class QPolicy:
             None if curve is None else Calibrator.from_json(curve),
             {name: Record(**record) for name, record in kept.get("action_history", {}).items()},
         )
+
+
+def margins(values: Numbers) -> Numbers:
+    """Return how far each action's Q is above the best of the others: (rows, actions) of the same.
+
+    It tells a success better than the Q itself, which counts what comes after as well, and so says
+    as much of the state as of the action.
+    """
+    values = values.astype(float)
+    first = values.argmax(axis=1)[:, None]
+    best = np.take_along_axis(values, first, axis=1)
+    rest = values.copy()
+    np.put_along_axis(rest, first, -np.inf, axis=1)
+    found = values - best
+    np.put_along_axis(found, first, best - rest.max(axis=1, keepdims=True), axis=1)
+    return found
 
 
 def _shown(action: str) -> str | list[str]:

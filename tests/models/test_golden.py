@@ -10,7 +10,7 @@ import pytest
 from policy_models.decision import Decision, Refusal, Request
 from policy_models.layers import Activation, Layers
 from policy_models.offers import OfferPolicy
-from policy_models.q_policy import FILE, QPolicy
+from policy_models.q_policy import FILE, QPolicy, margins
 
 from models import golden
 
@@ -98,6 +98,11 @@ def test_wide_layers_are_the_same_bits_in_any_batch():
     for count in (1, 2, 3, 8, 33):
         parts = [layers.apply(rows[start : start + count]) for start in range(0, 97, count)]
         assert (np.concatenate(parts) == whole).all(), count
+
+
+def test_a_margin_is_how_far_a_q_is_above_the_best_of_the_others():
+    values = np.array([[1.0, 4.0, 3.0], [2.0, 2.0, -1.0]], dtype=np.float32)
+    assert margins(values).tolist() == [[-3, 1, -1], [0, 0, -3]]
 
 
 def test_effects_explain_the_score_that_is_served():

@@ -74,6 +74,10 @@ def test_what_serves_is_what_was_judged(attempt, tmp_path):
     from policy_trainer import scores  # noqa: PLC0415
 
     assert metrics["confidence_ece"] < 0.1
+    taken = [f.ranking[0].action == action for f, action in zip(served, logged, strict=True)]
+    told = np.mean([c for c, t in zip(sure, taken, strict=True) if t])
+    true = np.mean([w for w, t in zip(won, taken, strict=True) if t])
+    assert told == pytest.approx(true, abs=0.1)  # also of what the policy itself would take
     ece = scores.ece(np.array(sure), np.array(won, dtype=float))
     assert ece == pytest.approx(metrics["confidence_ece"], rel=1e-5)
     assert sum(record.decisions for record in policy.history.values()) == 1200

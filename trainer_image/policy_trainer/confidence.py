@@ -1,7 +1,8 @@
 """What a served Q policy says beside its action: how sure it is, and what the log has seen.
 
-A Q is no probability: its unit is the reward's, and it counts what comes later. So it is calibrated
-on how often the logged decisions succeeded.
+A Q is no probability: its unit is the reward's, and it counts what comes later. So what is
+calibrated on how often the logged decisions succeeded is how far an action's Q is above the best of
+the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from policy_models.q_policy import QPolicy, Record
+from policy_models.q_policy import QPolicy, Record, margins
 
 from policy_trainer.classifier_learning import fit_calibrator
 from policy_trainer.decisions import Decisions
@@ -45,9 +46,9 @@ def of(policy: QPolicy, decisions: Decisions, success: float) -> tuple[Numbers, 
 
 
 def _chosen(policy: QPolicy, decisions: Decisions) -> Numbers:
-    """Return the Q of the logged actions."""
-    values = policy.values(decisions.states).astype(float)
-    return values[np.arange(len(values)), decisions.actions]
+    """Return the margin of the logged actions."""
+    found = margins(policy.values(decisions.states))
+    return found[np.arange(len(found)), decisions.actions]
 
 
 def _history(actions: Sequence[str], known: Decisions, won: Numbers) -> dict[str, Record]:

@@ -184,10 +184,11 @@ class DecisionResponse(ApiModel):
         ge=0,
         le=1,
         description=(
-            "How likely it is right. CQL: how often an action of such a Q succeeded in held-out "
-            "decisions. Classifier and PlanPreference: the probability. ConstrainedPPO: the "
-            "policy's own probability of the action. RewardModel: that it is the best of the "
-            "candidates. Text: the mean probability that the model gave to its answer's tokens."
+            "How likely it is right. CQL: how often an action whose Q is so far above the others' "
+            "succeeded in held-out decisions. Classifier and PlanPreference: the probability. "
+            "ConstrainedPPO: the policy's own probability of the action. RewardModel: that it is "
+            "the best of the candidates. Text: the mean probability that the model gave to its "
+            "answer's tokens."
         ),
     )
     propensity: float | None = Field(
