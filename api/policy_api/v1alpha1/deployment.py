@@ -92,7 +92,13 @@ class Traffic(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     path: str = Field(
-        default="/", pattern=r"^/", max_length=1024, description="Path prefix that the route takes."
+        default="/",
+        pattern=r"^/",
+        max_length=1024,
+        description=(
+            "Path prefix that the route takes; servers get what follows: /retain/v1/decisions as "
+            "/v1/decisions."
+        ),
     )
 
 

@@ -59,6 +59,14 @@ def _backend_ref(name: str, backend: Backend) -> Obj:
     }
 
 
+def _rewritten(path: str) -> Obj:
+    """Return the filter that takes the route's own prefix off: servers answer at /v1."""
+    if path == "/":
+        return {}
+    to_root = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
+    return {"filters": [{"type": "URLRewrite", "urlRewrite": {"path": to_root}}]}
+
+
 def build(
     pdep: PolicyDeployment, split: Sequence[Backend], rollback: RollbackRecord | None = None
 ) -> Obj:
@@ -83,6 +91,7 @@ def build(
         "rules": [
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": traffic.path}}],
+                **_rewritten(traffic.path),
                 "backendRefs": [_backend_ref(pdep.meta.name, b) for b in split],
                 "timeouts": {"request": f"{REQUEST_SECONDS}s"},
             }

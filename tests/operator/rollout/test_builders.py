@@ -122,6 +122,8 @@ def test_the_route_carries_weights_roles_and_its_parents():
     assert route["spec"]["hostnames"] == ["a.example.com"]
     (rule,) = route["spec"]["rules"]
     assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/retain"}}]
+    to_root = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
+    assert rule["filters"] == [{"type": "URLRewrite", "urlRewrite": {"path": to_root}}]
     assert [(r["name"], r["weight"]) for r in rule["backendRefs"]] == [
         ("review-forge-v1", 90),
         ("review-forge-v2", 10),
