@@ -80,6 +80,7 @@ ROLE_DIRECT: Final = "direct"  # not through the route
 METRIC_DECISIONS: Final = "policyops_decisions_total"
 METRIC_DECISION_ERRORS: Final = "policyops_decision_errors_total"
 METRIC_DECISION_SECONDS: Final = "policyops_decision_seconds"
+METRIC_OVERLOADS: Final = "policyops_overloads_total"
 METRIC_UNSEEN_CATEGORIES: Final = "policyops_unseen_categories_total"
 
 # Metrics of the operator.

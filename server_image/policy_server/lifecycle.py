@@ -73,7 +73,8 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     Raises:
         SettingsInvalidError: It can't listen there.
     """
-    state = State(settings.policy, settings.version, Metrics(settings.policy, settings.version))
+    metrics = Metrics(settings.policy, settings.version)
+    state = State(settings.policy, settings.version, metrics, hang_seconds=settings.hang_seconds)
     config = uvicorn.Config(
         create_app(state),
         log_config=None,

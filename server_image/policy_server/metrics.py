@@ -7,8 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 ROLES = (keys.ROLE_STABLE, keys.ROLE_CANDIDATE, keys.ROLE_DIRECT)
 REASON_ANSWER_SCHEMA = "answer_schema"
 REASON_ENGINE = "engine"
-REASON_OVERLOADED = "overloaded"
-REASONS = (REASON_ANSWER_SCHEMA, REASON_ENGINE, REASON_OVERLOADED)
+REASONS = (REASON_ANSWER_SCHEMA, REASON_ENGINE)
 # Seconds. From one token of a small model to a long answer of a large one; 0.5 is there since it is
 # the usual latency promise, and a quantile near a bound is exact.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2, 5, 10, 30)
@@ -33,14 +32,13 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=True)
         decisions = Counter(
             keys.METRIC_DECISIONS,
-            "Decisions that were asked for and not refused as bad requests, failed ones included.",
+            "Decisions that were made or failed: no bad requests, and nothing that was sent away.",
             _LABELS,
             registry=self._registry,
         )
         errors = Counter(
             keys.METRIC_DECISION_ERRORS,
-            "Decisions that failed: the answer broke its schema, the model raised, or the queue "
-            "was full.",
+            "Decisions that failed: the answer broke its schema, or the model raised.",
             (*_LABELS, "reason"),
             registry=self._registry,
         )
@@ -51,6 +49,12 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
+        overloads = Counter(
+            keys.METRIC_OVERLOADS,
+            "Requests that were sent away since the queue was full: no fault of the version's.",
+            _LABELS,
+            registry=self._registry,
+        )
         unseen = Counter(
             keys.METRIC_UNSEEN_CATEGORIES,
             "Features of decisions with a category that the training data did not have.",
@@ -58,6 +62,7 @@ class Metrics:
             registry=self._registry,
         )
         number = str(version)
+        self._overloads = {role: overloads.labels(policy, number, role) for role in ROLES}
         self._unseen = {role: unseen.labels(policy, number, role) for role in ROLES}
         self._decisions = {role: decisions.labels(policy, number, role) for role in ROLES}
         self._seconds = {role: seconds.labels(policy, number, role) for role in ROLES}
@@ -68,12 +73,15 @@ class Metrics:
         }
 
     def decided(self, role: str, seconds: float, failure: str | None) -> None:
-        """Count one decision. An overload is not timed: nothing was decided."""
+        """Count one decision, made or failed."""
         self._decisions[role].inc()
         if failure is not None:
             self._errors[role, failure].inc()
-        if failure != REASON_OVERLOADED:
-            self._seconds[role].observe(seconds)
+        self._seconds[role].observe(seconds)
+
+    def overloaded(self, role: str) -> None:
+        """Count one request that was sent away."""
+        self._overloads[role].inc()
 
     def unseen(self, role: str, count: int) -> None:
         """Count the features of one decision that had a category new to the policy."""

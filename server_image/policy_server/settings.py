@@ -15,6 +15,8 @@ from policy_api.contract.environment import (
     TERMINATION_LOG,
 )
 
+HANG_SECONDS = 600.0
+
 Number = TypeVar("Number", int, float)
 
 
@@ -40,6 +42,9 @@ class Settings:
     queue_limit: int = 64
     batch_limit: int = 8
     batch_wait_seconds: float = 0.002
+    # After so long in one batch the model is said to hang, and the pod is restarted: far more than
+    # eight long answers take on a slow CPU.
+    hang_seconds: float = HANG_SECONDS
     # Tokens guessed from earlier answers and checked in one forward pass; 0 turns it off.
     draft_tokens: int = 16
     # Of torch. More threads than the container's CPU limit make a small model many times slower.
@@ -72,6 +77,7 @@ class Settings:
             queue_limit=_number(env, "QUEUE_LIMIT", int, 64, 1),
             batch_limit=_number(env, "BATCH_LIMIT", int, 8, 1),
             batch_wait_seconds=_number(env, "BATCH_WAIT_SECONDS", float, 0.002, 0),
+            hang_seconds=_number(env, "HANG_SECONDS", float, HANG_SECONDS, 0.1),
             draft_tokens=_number(env, "DRAFT_TOKENS", int, 16, 0),
             threads=_number(env, "OMP_NUM_THREADS", int, 1, 1),
             download_folder=Path(env.get("DOWNLOAD_FOLDER", "/tmp/policy")),  # noqa: S108

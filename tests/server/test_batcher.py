@@ -71,3 +71,17 @@ async def test_a_caller_that_went_away_does_not_disturb_the_others(engine, batch
     gone.cancel()
     engine.hold.set()
     assert (await stays).ranking[0].action == GOOD
+
+
+async def test_what_nobody_waits_for_is_not_computed(engine, batcher):
+    engine.hold.clear()
+    first = [asyncio.create_task(batcher.ask(asked("x"))) for _ in range(4)]
+    assert await asyncio.to_thread(engine.busy.wait, 10)
+    gone = [asyncio.create_task(batcher.ask(asked("y"))) for _ in range(4)]
+    stays = asyncio.create_task(batcher.ask(asked("z")))
+    await asyncio.sleep(0)
+    for task in gone:
+        task.cancel()
+    engine.hold.set()
+    await asyncio.gather(*first, stays)
+    assert engine.batches == [4, 1]

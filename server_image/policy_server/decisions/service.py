@@ -14,7 +14,7 @@ from policy_models.decision import Option, Policy, Refusal, Request
 from policy_server.artifact import Artifact
 from policy_server.decisions.answers import AnswerCheck
 from policy_server.engine.asking import Asker, EngineFailedError, OverloadedError
-from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_ENGINE, REASON_OVERLOADED, Metrics
+from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_ENGINE, Metrics
 
 log = logging.getLogger("policy_server.decisions")
 engine_log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class Failure:
     status: int  # HTTP, 5xx
     code: str
     message: str
-    reason: str
-    """As a metric's label."""
+    reason: str | None
+    """As a metric's label; None: the version has not even been asked."""
 
 
 class DecisionService:
@@ -56,6 +56,11 @@ class DecisionService:
         self._metrics = metrics
         self._check = AnswerCheck(artifact.manifest.answer_schema)
         self._chance = random.SystemRandom()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the policy has been computing what it computes now."""
+        return self._asker.busy_seconds
 
     async def decide(self, request: Request, role: str) -> Decision | Failure | Refusal:
         """Return the decision, or why there is none. A refusal is no decision: never counted."""
@@ -72,7 +77,10 @@ class DecisionService:
             chosen = draw(outcome.ranking, self._chance.random())
             result = Decision(decision_id, chosen, outcome.ranking, outcome.unseen, seconds)
             reason = None
-        self._metrics.decided(role, seconds, reason)
+        if isinstance(result, Failure) and reason is None:
+            self._metrics.overloaded(role)
+        else:
+            self._metrics.decided(role, seconds, reason)
         if isinstance(result, Decision) and result.unseen:
             self._metrics.unseen(role, len(result.unseen))
         self._log(result, role, seconds, reason)
@@ -87,7 +95,7 @@ class DecisionService:
                 503,
                 "Overloaded",
                 "too many decisions are waiting: try again after the time that Retry-After says",
-                REASON_OVERLOADED,
+                None,
             )
         except EngineFailedError:
             engine_log.exception("the model raised", extra={"fields": {"decisionId": decision_id}})
@@ -117,7 +125,7 @@ class DecisionService:
             "role": role,
             "status": 200 if isinstance(result, Decision) else result.status,
             "durationSeconds": round(seconds, 6),
-            "valid": reason is None,
+            "valid": isinstance(result, Decision),
         }
         if reason is not None:
             fields["reason"] = reason

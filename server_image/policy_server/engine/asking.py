@@ -32,6 +32,11 @@ class Asker(Protocol):
         """Serve until cancelled."""
         ...
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the policy has been computing what it computes now; 0 when it does not."""
+        ...
+
 
 class Inline:
     """Asks a policy of tables at once: its arithmetic is shorter than a change of threads."""
@@ -49,3 +54,8 @@ class Inline:
     async def run(self) -> None:
         """Wait until cancelled."""
         await asyncio.Event().wait()
+
+    @property
+    def busy_seconds(self) -> float:
+        """Always 0: while it computes, nobody can ask."""
+        return 0.0

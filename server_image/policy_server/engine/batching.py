@@ -7,6 +7,7 @@ to come back is better off than one that times out.
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,6 +30,7 @@ class Batcher:
         self._batch_limit = batch_limit
         self._wait_seconds = wait_seconds
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(queue_limit)
+        self._since: float | None = None  # when the policy was called, while it computes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
     async def ask(self, request: Request) -> Outcome:
@@ -40,6 +42,11 @@ class Batcher:
             raise OverloadedError from None
         return await future
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the policy has been computing this batch; see Asker."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
     async def run(self) -> None:
         """Serve until cancelled."""
         try:
@@ -49,22 +56,31 @@ class Batcher:
             self._thread.shutdown(wait=False)
 
     async def _gather(self) -> list[_Waiting]:
-        batch = [await self._queue.get()]
+        batch = [await self._next()]
         deadline = asyncio.get_running_loop().time() + self._wait_seconds
         while len(batch) < self._batch_limit:
             try:
                 async with asyncio.timeout_at(deadline):
-                    batch.append(await self._queue.get())
+                    batch.append(await self._next())
             except TimeoutError:
                 break
         return batch
 
+    async def _next(self) -> _Waiting:
+        """Return the next request whose caller still waits."""
+        while True:
+            waiting = await self._queue.get()
+            if not waiting[1].done():
+                return waiting
+
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         requests = [request for request, _ in batch]
+        self._since = time.monotonic()
         try:
             outcomes = await loop.run_in_executor(self._thread, self._policy.decide, requests)
         except Exception as error:
+            self._since = None
             if len(batch) > 1:  # one bad request must not fail the others: ask each alone
                 log.exception("a batch of %d failed and is asked one by one", len(batch))
                 for one in batch:
@@ -76,6 +92,7 @@ class Batcher:
             if not future.done():
                 future.set_exception(failure)
             return
+        self._since = None
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():  # done: the caller went away
                 future.set_result(outcome)

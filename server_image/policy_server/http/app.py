@@ -30,6 +30,7 @@ from policy_server.http.schemas import (
     reasons_of,
 )
 from policy_server.metrics import Metrics, role_of
+from policy_server.settings import HANG_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class State:
     metrics: Metrics
     service: DecisionService | None = None
     draining: bool = False
+    hang_seconds: float = HANG_SECONDS
 
     @property
     def ready(self) -> bool:
@@ -168,6 +170,10 @@ def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResp
 def _add_probes(app: FastAPI, state: State) -> None:
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
+        busy = 0.0 if state.service is None else state.service.busy_seconds
+        if busy > state.hang_seconds:
+            word = f"the model has been computing for {busy:.0f} s"
+            return Response(f"{word}\n", 503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     @app.get("/readyz", include_in_schema=False)
