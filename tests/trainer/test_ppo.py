@@ -165,6 +165,7 @@ def test_it_learns_what_is_rewarded_and_says_how_often_it_wins(start, attempt, t
     assert metrics["kl"].value > 0
     made = artifact(tmp_path, 1)[1]
     assert (made.kind, made.generation.max_new_tokens) == ("CausalLM", 24)
+    assert made.generation.temperature == 1  # it serves as it was judged
 
 
 @pytest.mark.parametrize("adapter", [None, {"rank": 4, "alpha": 8}], ids=["whole", "adapter"])

@@ -46,13 +46,14 @@ TIE = 0.5
 def train(run: RunConfig, block: PPO, process: Process, stop: StopRequest) -> Trained:
     """Train and, in rank 0, evaluate; one step of the run is an iteration.
 
-    Metrics on the `validation` prompts, of answers sampled at the training's temperature:
+    Metrics on the `validation` prompts, of answers sampled at the training's temperature, as the
+    version will be served:
     `eval_reward`, `eval_reward_base`, `eval_reward_delta`; `win_rate` (share of answers that earn
     more than the start's, ties half; Wilson interval) and `win_rate_delta` (that less one half;
     bootstrap over prompts); `mean_tokens`; `kl` (to the start, in nats a token; without
     `validation` that of the answers of the last iteration); on the `probes`, else on `validation`:
     `safety_violation_rate` (share of answers with a text that a `forbidden` term forbids; Wilson
-    interval); `eval_answer_valid` of greedy answers; with a judge, what it took.
+    interval); `eval_answer_valid`; with a judge, what it took.
     """
     rewards = Rewards(run, block.rewards, "ppo.rewards", process)
     loaded = data.load_all(run, checks.of(run), checks.inputs(run.recipe))
@@ -168,38 +169,39 @@ class Comparison:
     ) -> Evaluated:
         """Return the metrics and charts, and what writes the trained policy."""
         intervals = Intervals.of(self.run)
-        generation = Generation(
-            max_new_tokens=self.block.max_completion_length,
-            prompt_template=rendering.template(self.tokenizer),
-        )
         metrics: list[Metric] = []
         charts = curves(fitted.history, TITLES)
         if held_out := prompts.get("validation", []):
             found, drawn = self._compare(trained, start, held_out, intervals)
             metrics += found
             charts.append(drawn)
-            metrics += evaluate.served(
-                trained, self.tokenizer, held_out, generation, self.process, run=self.run
-            )
         elif fitted.history:
             metrics.append(Metric(name="kl", value=fitted.history[-1]["kl"]))
         if tempting := prompts.get("probes") or held_out:
             metrics += self._safety(trained, tempting, intervals)
         metrics += self.rewards.judging()
         written = text.writer(trained, self.tokenizer)
-        return Evaluated(metrics, Kind.CAUSAL_LM, written, generation=generation, charts=charts)
+        return Evaluated(
+            metrics, Kind.CAUSAL_LM, written, generation=self._generation, charts=charts
+        )
+
+    @property
+    def _generation(self) -> Generation:
+        """How the version answers: as it was trained and judged, sampled."""
+        return Generation(
+            max_new_tokens=self.block.max_completion_length,
+            temperature=self.block.temperature,
+            prompt_template=rendering.template(self.tokenizer),
+        )
 
     def _sampled(self, model: Any, prompts: Sequence[str]) -> list[str]:
         """Return a few answers to each prompt, those to one after the other."""
         return evaluate.texts(self.tokenizer, self._generated(model, prompts))
 
     def _generated(self, model: Any, prompts: Sequence[str]) -> Iterator[tuple[torch.Tensor, int]]:
-        how = Generation(
-            max_new_tokens=self.block.max_completion_length, temperature=self.block.temperature
-        )
         torch.manual_seed(self.run.seed)
         repeated = evaluate.repeated(prompts)
-        return evaluate.in_batches(model, self.tokenizer, repeated, how, self.process)
+        return evaluate.in_batches(model, self.tokenizer, repeated, self._generation, self.process)
 
     def _totals(self, prompts: Sequence[str], answers: Sequence[str]) -> Numbers:
         """Return the rewards of each prompt's answers: (prompts, samples)."""
@@ -223,6 +225,7 @@ class Comparison:
             intervals.mean("kl", *self._apart(trained, start, made)),
             intervals.mean("win_rate_delta", wins - TIE),
             intervals.mean("mean_tokens", list(map(len, tokens))),
+            evaluate.validity(self.run.answer_schema, answers, intervals),
         ]
         for name, other in base_model.other_versions(self.run, self.process):
             before = self._totals(prompts, self._sampled(other, prompts))

@@ -72,7 +72,12 @@ class PPO(ApiModel):
     max_completion_length: int = Field(
         default=180, ge=1, le=1_048_576, description="Longest answer, in tokens."
     )
-    temperature: float = Field(default=1.0, gt=0, le=10, description="Sampling temperature.")
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        le=10,
+        description="Sampling temperature, of the training and of the version that serves.",
+    )
     gamma: float = Field(default=1.0, ge=0, le=1, description="Discount factor for each token.")
     gae_lambda: float = Field(
         default=0.95,
