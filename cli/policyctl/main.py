@@ -157,7 +157,7 @@ def _decide(options: argparse.Namespace) -> int:
     if options.json:
         _say(serving.to_json(decision, options.top_k))
     else:
-        _say(serving.describe(artifacts.load(options.folder), decision, options.top_k))
+        _say(serving.describe(decision, options.top_k))
     return 0
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
+from policy_api.contract.artifact import MANIFEST, PolicyManifest
 from policy_api.contract.environment import (
     ARTIFACT_PATH_VARIABLE,
     ARTIFACT_SHA256_VARIABLE,
@@ -155,9 +155,9 @@ def read(text: str) -> dict[str, Any]:
     return found
 
 
-def describe(made: PolicyManifest, decision: Decision, top_k: int) -> str:
+def describe(decision: Decision, top_k: int) -> str:
     """Return a decision for people: the best option first, with its reasons."""
-    if made.kind is Kind.CAUSAL_LM and decision.ranking[0].tokens is not None:
+    if decision.ranking[0].tokens is not None:  # generated: there is no other
         return f"{decision.ranking[0].action}\n(confidence {_share(decision.ranking[0])})"
     shown = decision.ranking[:top_k]
     width = max(len(option.action) for option in shown)

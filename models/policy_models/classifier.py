@@ -15,7 +15,7 @@ import numpy as np
 from policy_models import reasons, states
 from policy_models.actions import places
 from policy_models.calibration import Calibrator
-from policy_models.decision import Decision, Option, Reason, Refusal, Request
+from policy_models.decision import Decision, Option, Reason, Refusal, Request, greedy
 from policy_models.features import Encoder, Row
 
 FILE, TREES = "classifier.json", "trees.json"
@@ -101,8 +101,7 @@ class Linear:
     def importances(self) -> list[tuple[str, float]]:
         """Return each column's share of the weights' sizes."""
         sizes = self._by_feature(np.abs(self.weights))
-        names = (column.name for column in self.encoder.columns)
-        return _shares(dict(zip(names, sizes.tolist(), strict=True)))
+        return _shares(dict(zip(self.encoder.names, sizes.tolist(), strict=True)))
 
     def write(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002 - it has no file of its own
         """Return the weights."""
@@ -150,27 +149,24 @@ class Classifier:
         state = request.state or {}
         likely = float(self.probabilities([state])[0])
         found = (likely, 1 - likely)
-        order = sorted(allowed, key=lambda place: -found[place])  # of equals the positive
-        ranking = tuple(
+        ranking = greedy(  # of equals the positive
             Option(
                 names[place],
                 found[place],
-                probability=float(rank == 0),
                 confidence=found[place],
                 reasons=self._reasons(state, place) if request.explain else (),
             )
-            for rank, place in enumerate(order)
+            for place in allowed
         )
         return Decision(ranking, states.unseen(self.encoder, state))
 
     def _reasons(self, state: Row, place: int) -> tuple[Reason, ...]:
-        names = [column.name for column in self.encoder.columns]
         effects = self.scorer.contributions(state) * (-1 if place else 1)
-        return reasons.strongest(names, state, effects.tolist(), "of log-odds")
+        return reasons.strongest(self.encoder.names, state, effects.tolist(), "of log-odds")
 
     def example(self) -> Request:
         """Return a row of which nothing is known."""
-        return Request(state=dict.fromkeys(column.name for column in self.encoder.columns))
+        return Request(state=dict.fromkeys(self.encoder.names))
 
     def inputs(self) -> dict[str, Any]:
         """Return the features and the classes."""

@@ -1,7 +1,7 @@
 """What every kind of policy is asked, and what it says. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 
@@ -56,7 +56,7 @@ class Option:
     """An action, a class, a plan, or an answer's text."""
     score: float
     """What the ranking is by: a Q, log-odds, a reward; its unit is the kind's own."""
-    probability: float | None
+    probability: float | None = None
     """With which the policy takes it, of all that it might: the propensity. None: not known."""
     confidence: float | None = None
     """How likely it is right, from 0 to 1: what that means is the kind's own."""
@@ -108,6 +108,17 @@ class Policy(Protocol):
 INVALID = "InvalidRequest"
 TOO_LONG = "PromptTooLong"
 UNKNOWN_CANDIDATE = "UnknownCandidate"
+
+
+def greedy(options: Iterable[Option]) -> tuple[Option, ...]:
+    """Return options by their score, the highest first; the policy takes that one and no other.
+
+    Of equals the first, as argmax.
+    """
+    ordered = sorted(options, key=lambda option: -option.score)
+    return tuple(
+        replace(option, probability=float(rank == 0)) for rank, option in enumerate(ordered)
+    )
 
 
 def wants(what: str) -> Refusal:

@@ -84,6 +84,11 @@ class Encoder:
 
     columns: tuple[Column, ...]
 
+    @property
+    def names(self) -> list[str]:
+        """The columns' names."""
+        return [column.name for column in self.columns]
+
     def codes(self, rows: Sequence[Row]) -> Numbers:
         """Return the matrix that trees see: float32 (rows, columns), NaN where it is missing."""
         return np.concatenate(

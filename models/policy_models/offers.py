@@ -8,6 +8,7 @@ that it looks through.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -179,7 +180,7 @@ class OfferPolicy:
         return Decision(ranking, self._unseen(state))
 
     def _past(self, state: Row) -> dict[str, float]:
-        told = state.get(HISTORY) if HISTORY not in self._features() else None
+        told = state.get(HISTORY) if HISTORY not in self._features else None
         return {name: float((told or {}).get(name) or 0) for name in PAST}
 
     def _unseen(self, state: Row) -> tuple[str, ...]:
@@ -189,11 +190,11 @@ class OfferPolicy:
     def _refusal(self, state: Row | None) -> Refusal | None:
         if state is None:
             return wants("state, an object of a customer's features")
-        features = self._features()
+        features = self._features
         if (wrong := states.unknown(state, dict.fromkeys([*features, HISTORY]))) is not None:
             return wrong
         for model in self.models.values():
-            names = {column.name for column in model.encoder.columns}
+            names = set(model.encoder.names)
             part = {name: value for name, value in state.items() if name in names}
             if (wrong := states.refusal(model.encoder, part)) is not None:
                 return wrong
@@ -204,8 +205,9 @@ class OfferPolicy:
             None if HISTORY in features else _history(state.get(HISTORY))
         )
 
+    @cached_property
     def _features(self) -> list[str]:
-        columns = (c.name for model in self.models.values() for c in model.encoder.columns)
+        columns = (name for model in self.models.values() for name in model.encoder.names)
         return list(dict.fromkeys([*columns, self.seen.column]))
 
     def _effects(self, observed: Numbers) -> Numbers:
@@ -229,7 +231,7 @@ class OfferPolicy:
 
     def example(self) -> Request:
         """Return a customer of whom nothing but the revenue is known."""
-        nothing = dict.fromkeys(self._features())
+        nothing = dict.fromkeys(self._features)
         return Request(state={**nothing, self.seen.column: self.seen.scale})
 
     def inputs(self) -> dict[str, Any]:

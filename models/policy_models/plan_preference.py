@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from policy_models import reasons
-from policy_models.decision import Decision, Option, Reason, Refusal, Request, wants
+from policy_models.decision import Decision, Option, Reason, Refusal, Request, greedy, wants
 
 FILE = "preference_model.json"
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
@@ -48,18 +48,14 @@ class PreferenceModel:
     def _decide(self, request: Request) -> Decision | Refusal:
         if not request.candidates or request.state is not None:
             return wants("candidates, a list of plans")
-        plans = list(dict.fromkeys(request.candidates))
-        likely = [self.score(plan) for plan in plans]
-        order = sorted(range(len(plans)), key=lambda place: -likely[place])
-        ranking = tuple(
+        ranking = greedy(
             Option(
-                plans[place],
-                likely[place],
-                probability=float(rank == 0),
-                confidence=likely[place],
-                reasons=self._reasons(plans[place]) if request.explain else (),
+                plan,
+                likely := self.score(plan),
+                confidence=likely,
+                reasons=self._reasons(plan) if request.explain else (),
             )
-            for rank, place in enumerate(order)
+            for plan in dict.fromkeys(request.candidates)
         )
         return Decision(ranking)
 

@@ -15,7 +15,7 @@ import numpy as np
 from policy_models import reasons, states
 from policy_models.actions import SEQUENCE, places
 from policy_models.calibration import Calibrator
-from policy_models.decision import Decision, Option, Reason, Refusal, Request
+from policy_models.decision import Decision, Option, Reason, Refusal, Request, greedy
 from policy_models.features import Encoder, Row
 from policy_models.layers import Activation, Layers, Numbers
 
@@ -66,18 +66,16 @@ class QPolicy:
         state = request.state or {}
         dense = self.encoder.dense([state])
         values = self.values(dense)[0]
-        order = sorted(allowed, key=lambda place: -values[place])  # of equals the first, as argmax
         sure = None if self.confidence is None else self.confidence.apply(margins(values[None])[0])
         effects = self._effects(dense, values) if request.explain else None
-        ranking = tuple(
+        ranking = greedy(
             Option(
                 self.actions[place],
                 float(values[place]),
-                probability=float(rank == 0),
                 confidence=None if sure is None else float(sure[place]),
                 reasons=() if effects is None else self._reasons(place, state, effects),
             )
-            for rank, place in enumerate(order)
+            for place in allowed
         )
         return Decision(ranking, states.unseen(self.encoder, state))
 
@@ -91,8 +89,7 @@ class QPolicy:
 
     def _reasons(self, place: int, state: Row, effects: Numbers) -> tuple[Reason, ...]:
         action = self.actions[place]
-        names = [column.name for column in self.encoder.columns]
-        told = reasons.strongest(names, state, effects[:, place], "of lead in Q")
+        told = reasons.strongest(self.encoder.names, state, effects[:, place], "of lead in Q")
         record = self.history.get(action)
         if record is None:
             return told
@@ -103,7 +100,7 @@ class QPolicy:
 
     def example(self) -> Request:
         """Return a state of which nothing is known."""
-        return Request(state=dict.fromkeys(column.name for column in self.encoder.columns))
+        return Request(state=dict.fromkeys(self.encoder.names))
 
     def inputs(self) -> dict[str, Any]:
         """Return the features and the actions."""
@@ -114,7 +111,7 @@ class QPolicy:
         self.layers.write(folder / WEIGHTS)
         kept = {
             **about,
-            "state_features": [column.name for column in self.encoder.columns],
+            "state_features": self.encoder.names,
             "feature_schema": self.encoder.to_json(),
             "action_space": [_shown(action) for action in self.actions],
             "action_history": {

@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 
 import pydantic
 from policy_api.contract.artifact import (
+    BUNDLE_FOLDER,
     CLAIM,
+    EXPORTS_FOLDER,
     MANIFEST,
     ManifestFile,
     PolicyManifest,
@@ -22,7 +24,7 @@ from policy_api.contract.artifact import (
 
 # Folders for people and other programs: reports, and the model in other formats. They are never
 # read here, so what is in them is neither downloaded nor checked.
-UNREAD = ("bundle/", "exports/")
+UNREAD = (f"{BUNDLE_FOLDER}/", f"{EXPORTS_FOLDER}/")
 # What policies are read from, and what people put beside it. None of these can run code when it is
 # loaded.
 ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md"})

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from policy_api.contract.artifact import (
+    BUNDLE_FOLDER,
     CLAIM,
+    EXPORTS_FOLDER,
     MANIFEST,
     Generation,
     ManifestExport,
@@ -118,7 +120,7 @@ def write(
         )
         if run.store.bundle:
             tables = [*evaluated.tables, costs.table(made.costs)]
-            bundle.write(local / bundle.FOLDER, made, evaluated.charts, tables)
+            bundle.write(local / BUNDLE_FOLDER, made, evaluated.charts, tables)
         files = tuple(
             ManifestFile(
                 path=file.relative_to(local).as_posix(),
@@ -144,8 +146,8 @@ def _exports(
 
     wanted = write.Wanted(run.store.exports, run.store.gguf_types)
     name = version_name(run.policy, number)
-    made = write.write(local, local / write.FOLDER, evaluated.kind, name, wanted)
-    return tuple(e.model_copy(update={"path": f"{write.FOLDER}/{e.path}"}) for e in made)
+    made = write.write(local, local / EXPORTS_FOLDER, evaluated.kind, name, wanted)
+    return tuple(e.model_copy(update={"path": f"{EXPORTS_FOLDER}/{e.path}"}) for e in made)
 
 
 def manifest(

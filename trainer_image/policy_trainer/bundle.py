@@ -17,7 +17,6 @@ from policy_api.contract.artifact import PolicyManifest
 
 from policy_trainer.figures import Cell, Chart, ChartKind, Series, Table
 
-FOLDER = "bundle"
 REPORT = "report.html"
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -11,6 +11,7 @@ from policy_api.contract.artifact import Generation
 from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.common import Decision
 from policy_api.v1alpha1.training import AnswerSchema
+from policy_models.answers import AnswerCheck
 from policy_models.text import rendering
 from trl.data_utils import common_prefix_length
 
@@ -160,7 +161,9 @@ def served(
 
 def validity(schema: AnswerSchema, made: Sequence[str], intervals: Intervals) -> Metric:
     """Return `eval_answer_valid`: the share of answers that keep the policy's answer schema."""
-    return intervals.mean("eval_answer_valid", [float(keeps(schema, answer)) for answer in made])
+    check = AnswerCheck(schema)
+    kept = [float(check.violation(answer) is None) for answer in made]
+    return intervals.mean("eval_answer_valid", kept)
 
 
 def decided(
@@ -212,12 +215,3 @@ def _decision(decision: Decision, truth: str, number: int) -> bool:
             field=f"data[validation] row {number}",
         )
     return bool(match[1] == decision.positive)
-
-
-def keeps(schema: AnswerSchema, answer: str) -> bool:
-    """Say whether an answer keeps the schema, as the policy server judges it."""
-    return (
-        all(re.search(pattern, answer) for pattern in schema.patterns)
-        and len(answer) >= schema.min_length
-        and (schema.max_length is None or len(answer) <= schema.max_length)
-    )

@@ -15,6 +15,9 @@ from policy_api.v1alpha1.training import AnswerSchema
 
 MANIFEST = "policy.json"
 CLAIM = ".claim.json"
+# Beside the model, for people and other programs; a server reads neither.
+BUNDLE_FOLDER = "bundle"
+EXPORTS_FOLDER = "exports"
 SCHEMA_VERSION = 1
 
 

@@ -15,6 +15,7 @@ from policy_models.decision import (
     Question,
     Refusal,
     Request,
+    greedy,
     wants,
 )
 from policy_models.text import rendering
@@ -98,16 +99,10 @@ def pairs_of(
 
 def ranked(pairs: Sequence[Pair], values: Numbers, confidence: Numbers) -> Decision:
     """Return the answers in the order of their values, the highest first."""
-    order = sorted(range(len(pairs)), key=lambda place: -values[place])
     return Decision(
-        tuple(
-            Option(
-                pairs[place][1],
-                float(values[place]),
-                probability=float(rank == 0),
-                confidence=float(confidence[place]),
-            )
-            for rank, place in enumerate(order)
+        greedy(
+            Option(answer, float(value), confidence=float(sure))
+            for (_, answer), value, sure in zip(pairs, values, confidence, strict=True)
         )
     )
 

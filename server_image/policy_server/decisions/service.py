@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policy_api.contract.artifact import Kind
+from policy_models.answers import AnswerCheck
 from policy_models.decision import Decision as Found
 from policy_models.decision import Option, Policy, Refusal, Request
 
 from policy_server.artifact import Artifact
-from policy_server.decisions.answers import AnswerCheck
 from policy_server.engine.asking import Asker, EngineFailedError, OverloadedError
 from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_ENGINE, Metrics
 

@@ -11,8 +11,6 @@ from policy_api.v1alpha1.store import Export, GGUFType
 from policy_trainer.errors import ConfigInvalidError
 from policy_trainer.exports import FIELD, gguf_text, layered, onnx_text
 
-FOLDER = "exports"
-
 # Takes the artifact's folder and the file to write; returns how far its outputs are off.
 Exporter = Callable[[Path, Path], float]
 
