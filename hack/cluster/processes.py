@@ -107,6 +107,38 @@ class Daemon:
         self.record.unlink(missing_ok=True)
 
 
+def end_strays(folder: Path, grace: float = GRACE_SECONDS) -> list[int]:
+    """End the programs that were started with a path below `folder`; return their pids.
+
+    For those whose records are lost: somebody deleted the folder while they ran.
+    """
+    found = {pid: _born(pid) for pid in _naming(f"{folder}/")}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in _alive(found):
+            _signal(pid, number)
+        deadline = time.monotonic() + grace
+        while _alive(found) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    return list(found)
+
+
+def _alive(found: dict[int, int | None]) -> list[int]:
+    return [pid for pid, born in found.items() if born is not None and _born(pid) == born]
+
+
+def _naming(text: str) -> list[int]:
+    """Return the processes, but this one, with `text` in their command line."""
+    named: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has just ended
+        if text.encode() in command and int(process.name) != os.getpid():
+            named.append(int(process.name))
+    return named
+
+
 # Children of this very process have to be reaped, or they stay visible as zombies.
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 
