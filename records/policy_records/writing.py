@@ -159,7 +159,7 @@ def _insert_new(connection: sa.Connection, table: sa.Table, row: Row) -> bool:
     """Insert a row unless its key is there; return whether it was not."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).values(row).on_conflict_do_nothing()
-    return connection.execute(insert).rowcount == 1
+    return connection.execute(insert.returning(*table.primary_key.columns)).first() is not None
 
 
 def _merge_outcome(
