@@ -94,9 +94,10 @@ class Traffic(ApiModel):
     path: str = Field(
         default="/",
         pattern=r"^/",
-        max_length=1024,
+        max_length=1000,  # a match of the Gateway API's has 1024, the server's own path included
         description=(
-            "Path prefix that the route takes; servers get what follows: /retain/v1/decisions as "
+            "Path prefix below which the route publishes /v1/decisions, /v1/scores, /v1/feedback "
+            "and /v1/chat/completions; servers get what follows: /retain/v1/decisions as "
             "/v1/decisions."
         ),
     )
