@@ -93,6 +93,30 @@ def test_credentials_image_and_resources():
     assert [v["name"] for v in manifests[0]["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
 
 
+def test_tokens_of_callers_are_a_file_of_the_pod_and_never_its_environment():
+    auth = {"type": "Token", "token": {"secretRef": {"name": "shop", "key": "tokens.txt"}}}
+    manifests = servers.build(make(server={"auth": auth}), record(), "i")
+    pod, server = manifests[0]["spec"]["template"]["spec"], container(manifests)
+    assert pod["volumes"][-1] == {
+        "name": "callers",
+        "secret": {
+            "secretName": "shop",
+            "items": [{"key": "tokens.txt", "path": "tokens.txt"}],
+            "defaultMode": 0o440,
+            "optional": True,
+        },
+    }
+    folder = "/var/run/secrets/policyops-callers/shop"
+    assert server["volumeMounts"][-1] == {"name": "callers", "mountPath": folder, "readOnly": True}
+    assert server["env"][-1] == {"name": "AUTH_TOKEN_FILE", "value": f"{folder}/tokens.txt"}
+    assert "envFrom" not in server
+
+
+@pytest.mark.parametrize("server", [{}, {"auth": {"type": "None"}}])
+def test_without_tokens_the_pod_is_as_it_was(server: dict[str, Any]):
+    assert servers.build(make(server=server), record(), "i") == servers.build(make(), record(), "i")
+
+
 def test_the_checksum_is_of_the_content():
     first, second = (servers.build(make(), record(), image) for image in ("a", "b"))
     assert stamp_of(first[0]) == stamp_of(first[1])
