@@ -76,11 +76,15 @@ ROLE_STABLE: Final = "stable"
 ROLE_CANDIDATE: Final = "candidate"
 ROLE_DIRECT: Final = "direct"  # not through the route
 
+# For whom a known caller calls, in its own words; without a token nobody's is read.
+USER_HEADER: Final = "x-policyops-user"
+
 # Metrics of the policy server; labels policy, version, role.
 METRIC_DECISIONS: Final = "policyops_decisions_total"
 METRIC_DECISION_ERRORS: Final = "policyops_decision_errors_total"
 METRIC_DECISION_SECONDS: Final = "policyops_decision_seconds"
 METRIC_OVERLOADS: Final = "policyops_overloads_total"
+METRIC_UNAUTHORIZED: Final = "policyops_unauthorized_total"
 METRIC_UNSEEN_CATEGORIES: Final = "policyops_unseen_categories_total"
 
 # Metrics of the operator.

@@ -114,6 +114,12 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         default="127.0.0.1",
         help="address to listen on; default: 127.0.0.1, this machine alone",
     )
+    serve.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="callers must send one of its tokens: one a line, with a name before it or without",
+    )
     serve.set_defaults(run=_serve)
 
     decide = commands.add_parser("decide", help="ask an artifact for one decision")
@@ -142,7 +148,9 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return serving.serve(options.folder, options.port, options.host, _say)
+    return serving.serve(
+        options.folder, options.port, options.host, _say, tokens=options.token_file
+    )
 
 
 def _decide(options: argparse.Namespace) -> int:

@@ -14,6 +14,8 @@ from policy_api.contract.environment import (
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    TOKEN_FILE_VARIABLE,
+    TRUST_LOOPBACK_VARIABLE,
 )
 from policy_models.decision import Decision, Option, Question, Refusal, Request, Turn
 from policy_models.policy import TEXT, open_policy
@@ -24,7 +26,7 @@ from policyctl.errors import UserError
 FIELDS = ("state", "prompt", "messages", "candidates")
 
 
-def serve(folder: Path, port: int, host: str, say: local.Say) -> int:
+def serve(folder: Path, port: int, host: str, say: local.Say, tokens: Path | None = None) -> int:
     """Run the policy server on an artifact; return its exit code.
 
     Args:
@@ -32,6 +34,8 @@ def serve(folder: Path, port: int, host: str, say: local.Say) -> int:
         port: 0 takes a free one.
         host: The address to listen on.
         say: Tells the user.
+        tokens: File of the tokens that callers must send; without it everybody may call, and a
+            program of this machine is a known caller.
 
     Raises:
         UserError: It is no artifact, the server is not installed, or it refuses to serve.
@@ -52,6 +56,8 @@ def serve(folder: Path, port: int, host: str, say: local.Say) -> int:
             "DRAIN_SECONDS": "0",
             "TERMINATION_LOG": str(said),
             "DOWNLOAD_FOLDER": scratch,
+            TOKEN_FILE_VARIABLE: "" if tokens is None else str(tokens.resolve()),
+            TRUST_LOOPBACK_VARIABLE: "1",
         }
         code = local.program("policy_server", [], told, _Log(made, host, say).hear)
         if reason := said.read_text().strip():

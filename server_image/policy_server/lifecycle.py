@@ -24,6 +24,8 @@ from policy_server.decisions.service import DecisionService
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
 from policy_server.engine.batching import Batcher
 from policy_server.http.app import State, create_app
+from policy_server.http.auth import Door
+from policy_server.http.tokens import NoTokensError, Tokens
 from policy_server.metrics import Metrics
 from policy_server.settings import Settings, SettingsInvalidError
 
@@ -71,15 +73,16 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     """Serve until a signal; return the process's exit code.
 
     Raises:
-        SettingsInvalidError: It can't listen there.
+        SettingsInvalidError: It can't listen there, or nobody could call it.
     """
     metrics = Metrics(settings.policy, settings.version)
     state = State(settings.policy, settings.version, metrics, hang_seconds=settings.hang_seconds)
     config = uvicorn.Config(
-        create_app(state),
+        create_app(state, _door(settings)),
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # who calls is what a token says, or the connection itself
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FINISH_SECONDS,
     )
@@ -101,6 +104,20 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
             return keys.EXIT_DATA_INVALID
         case _:
             raise RuntimeError("the engine's worker ended") from end
+
+
+def _door(settings: Settings) -> Door:
+    """Return who may call.
+
+    Raises:
+        SettingsInvalidError: Tokens are asked for, and there are none.
+    """
+    if settings.token_file is None:
+        return Door(trusts_loopback=settings.trust_loopback)
+    try:
+        return Door(Tokens(settings.token_file))
+    except NoTokensError as error:
+        raise SettingsInvalidError(str(error)) from error
 
 
 async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> None:

@@ -61,7 +61,14 @@ class Metrics:
             _LABELS,
             registry=self._registry,
         )
+        unauthorized = Counter(
+            keys.METRIC_UNAUTHORIZED,
+            "Requests without a token of this policy's callers: answered with 401, no decisions.",
+            _LABELS,
+            registry=self._registry,
+        )
         number = str(version)
+        self._unauthorized = {role: unauthorized.labels(policy, number, role) for role in ROLES}
         self._overloads = {role: overloads.labels(policy, number, role) for role in ROLES}
         self._unseen = {role: unseen.labels(policy, number, role) for role in ROLES}
         self._decisions = {role: decisions.labels(policy, number, role) for role in ROLES}
@@ -82,6 +89,10 @@ class Metrics:
     def overloaded(self, role: str) -> None:
         """Count one request that was sent away."""
         self._overloads[role].inc()
+
+    def unauthorized(self, role: str) -> None:
+        """Count one request whose sender proved nothing."""
+        self._unauthorized[role].inc()
 
     def unseen(self, role: str, count: int) -> None:
         """Count the features of one decision that had a category new to the policy."""

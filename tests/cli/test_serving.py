@@ -113,6 +113,27 @@ def test_it_serves_until_ctrl_c(serving):
     assert child.wait(30) == 0
 
 
+def test_callers_must_send_a_token_of_the_file(serving, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"shop {'a' * 32}\n")
+    child = serving(golden.FOLDER / "PlanPreference", "--port", "0", "--token-file", str(tokens))
+    url = child.stdout.readline().split()[5]
+    asked = {"candidates": ["a vague plan", "a tested plan"]}
+    assert httpx.post(url, json=asked).status_code == 401
+    known = {"Authorization": f"Bearer {'a' * 32}"}
+    assert httpx.post(url, json=asked, headers=known).status_code == 200
+
+
+def test_a_file_without_tokens_is_told(serving, tmp_path):
+    missing = tmp_path / "tokens"
+    child = serving(golden.FOLDER / "PlanPreference", "--port", "0", "--token-file", str(missing))
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert err.endswith(
+        f"nobody can call: no tokens can be read from {missing} (No such file or directory)\n"
+    )
+
+
 def test_what_can_not_be_served_is_told_once(serving, tmp_path):
     shutil.copytree(golden.FOLDER / "PlanPreference", tmp_path / "a")
     (tmp_path / "a" / "more.json").write_text("{}")

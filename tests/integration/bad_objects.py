@@ -416,6 +416,23 @@ BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
         {"traffic": {"parentRefs": [PARENT], "hostnames": ["https://x.example"]}},
         "spec.traffic.hostnames[0]: Invalid value",
     ),
+    ({"server": {"auth": {}}}, "spec.server.auth.type: Required value"),
+    (
+        {"server": {"auth": {"type": "Token"}}},
+        "spec.server.auth: Invalid value: set token if and only if type is Token",
+    ),
+    (
+        {"server": {"auth": {"type": "None", "token": {"secretRef": {"name": "a", "key": "b"}}}}},
+        "spec.server.auth: Invalid value: set token if and only if type is Token",
+    ),
+    (
+        {"server": {"auth": {"type": "TokenReview"}}},
+        'spec.server.auth.type: Unsupported value: "TokenReview"',
+    ),
+    (
+        {"server": {"auth": {"type": "Token", "token": {"secretRef": {"name": "a"}}}}},
+        "spec.server.auth.token.secretRef.key: Required value",
+    ),
     ({"server": {"replicas": 0}}, "spec.server.replicas in body should be greater than or equal"),
 ]
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from policy_api import keys
+from policy_api.contract.paths import PUBLISHED
 from policy_server.artifact import open_artifact
 from policy_server.decisions.service import DecisionService
 from policy_server.engine.batching import Batcher
@@ -401,6 +402,27 @@ async def test_the_policy_says_where_it_comes_from(client, state):
     assert body["training"] == {"namespace": "ml", "name": "review-forge-grpo", "uid": "u-1"}
     assert body["answerSchema"] == SCHEMA
     assert body["metrics"] == [{"name": "reward", "value": 0.8}]
+
+
+INSIDE = {"/v1/policy", "/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect"}
+INSIDE |= {"/openapi.json", "/redoc"}
+
+
+def test_each_path_is_published_or_stays_inside(state):
+    """A path that is added to the server is decided on: it is no part of the route by itself."""
+    paths = {route.path for route in create_app(state).routes}
+    published = {p for p in paths if p.startswith(PUBLISHED)}
+    assert "/v1/decisions" in published
+    assert paths - published == INSIDE
+
+
+@pytest.mark.parametrize(
+    "path", ["..%2fpolicy", "%2e%2e%2fpolicy", "x/..%2f..%2fpolicy", "..;/policy"]
+)
+async def test_no_path_below_a_published_one_leads_elsewhere(client, path):
+    """A gateway takes dots out of a path; slashes that are written as %2f come through."""
+    response = await client.get(f"/v1/decisions/{path}")
+    assert response.status_code == 404
 
 
 async def test_the_interface_is_documented(client):

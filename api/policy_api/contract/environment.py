@@ -26,3 +26,7 @@ ARTIFACT_PATH_VARIABLE: Final = "POLICY_ARTIFACT_PATH"
 ARTIFACT_SHA256_VARIABLE: Final = "POLICY_ARTIFACT_SHA256"
 POLICY_NAME_VARIABLE: Final = "POLICY_NAME"
 POLICY_VERSION_VARIABLE: Final = "POLICY_VERSION"
+# …and who may call it: a file of tokens; unset: everybody.
+TOKEN_FILE_VARIABLE: Final = "AUTH_TOKEN_FILE"  # noqa: S105 - a file's path
+TRUST_LOOPBACK_VARIABLE: Final = "TRUST_LOOPBACK"  # 1: callers of this machine are known
+CALLERS_DIR: Final = "/var/run/secrets/policyops-callers"

@@ -12,6 +12,7 @@ from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION
 from policy_operator.children import stamp
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import VersionRecord
+from policy_operator.rollout import callers
 from policy_operator.rollout.manifests import labels, metadata, server_name
 from policy_operator.rollout.types import (
     PORT,
@@ -65,7 +66,9 @@ def _container(
     pdep: PolicyDeployment,
     record: VersionRecord,
     location: Location,
+    *,
     mounts: list[Obj],
+    told: dict[str, str],
     image: str,
 ) -> Obj:
     artifact = record.artifact
@@ -76,6 +79,7 @@ def _container(
         POLICY_VERSION_VARIABLE: str(record.version),
         "PORT": str(PORT),
         "HOME": "/tmp",  # noqa: S108 - in the pod
+        **told,
     }
     container: Obj = {
         "name": "server",
@@ -116,6 +120,7 @@ def build(pdep: PolicyDeployment, record: VersionRecord, image: str) -> tuple[Ob
     version = record.version
     location = locate(record.artifact.uri)
     volumes, mounts = _volumes(location)
+    more_volumes, more_mounts, told = callers.tokens(pdep)
     name = server_name(pdep.meta.name, version)
     selector = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
     deployment = {
@@ -157,11 +162,12 @@ def build(pdep: PolicyDeployment, record: VersionRecord, image: str) -> tuple[Ob
                             pdep,
                             record,
                             location,
-                            mounts,
-                            pdep.spec.server.image or image,
+                            mounts=[*mounts, *more_mounts],
+                            told=told,
+                            image=pdep.spec.server.image or image,
                         )
                     ],
-                    "volumes": volumes,
+                    "volumes": [*volumes, *more_volumes],
                 },
             },
         },

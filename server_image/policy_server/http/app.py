@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from policy_server.decisions.service import Decision, DecisionService, Failure
+from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.errors import complaint, status_of
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
@@ -71,13 +72,20 @@ class State:
         return self.service is not None and not self.draining
 
 
-def create_app(state: State) -> FastAPI:
-    """Build the application around `state`."""
+def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
+    """Build the application around `state`, for those whom `door` lets in."""
     app = FastAPI(
         title=f"{state.policy}, version {state.version}",
         description="Decisions of one version of one policy.",
         version=str(state.version),
+        **described(door, ErrorResponse),
     )
+
+    def stop(role: str | None, message: str) -> Response:
+        state.metrics.unauthorized(role_of(role))
+        return _refuse(state, 401, "Unauthorized", message)
+
+    app.add_middleware(Guarded, door=door, refuse=stop)
     app.add_middleware(Guard, draining=lambda: state.draining)
     _add_decisions(app, state)
     _add_probes(app, state)
