@@ -140,7 +140,7 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="one of those to choose from; may be repeated",
     )
     decide.add_argument(
-        "--top-k", type=int, default=3, metavar="N", help="options shown; default: 3"
+        "--top-k", type=int, metavar="N", help="options shown, 1 to 100; default: 3"
     )
     decide.add_argument("--no-reasons", action="store_true", help="do not say why")
     decide.add_argument("--json", action="store_true", help="one line of JSON")
@@ -159,13 +159,13 @@ def _decide(options: argparse.Namespace) -> int:
         state=options.state,
         prompt=options.prompt,
         candidates=options.candidate,
+        top_k=options.top_k,
         standard_input=sys.stdin.read() if options.request == "-" else None,
     )
-    decision = serving.ask(options.folder, body, explain=not options.no_reasons)
-    if options.json:
-        _say(serving.to_json(decision, options.top_k))
-    else:
-        _say(serving.describe(decision, options.top_k))
+    request = serving.request_of(body)
+    decision = serving.ask(options.folder, request, explain=not options.no_reasons)
+    shown = serving.to_json if options.json else serving.describe
+    _say(shown(decision, request.top_k))
     return 0
 
 

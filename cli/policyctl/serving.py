@@ -4,6 +4,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from policy_api.contract.environment import (
     TOKEN_FILE_VARIABLE,
     TRUST_LOOPBACK_VARIABLE,
 )
-from policy_models.decision import Decision, Option, Question, Refusal, Request, Turn
+from policy_models.complaints import complaint
+from policy_models.decision import Decision, Option, Refusal
 from policy_models.policy import TEXT, open_policy
+from policy_models.requests import DecisionRequest
+from pydantic import ValidationError
 
 from policyctl import artifacts, local
 from policyctl.errors import UserError
-
-FIELDS = ("state", "prompt", "messages", "candidates")
 
 
 def serve(folder: Path, port: int, host: str, say: local.Say, tokens: Path | None = None) -> int:
@@ -99,13 +101,13 @@ class _Log:
                     self._say(told["exception"])
 
 
-def ask(folder: Path, body: Mapping[str, Any], *, explain: bool) -> Decision:
+def ask(folder: Path, request: DecisionRequest, *, explain: bool) -> Decision:
     """Return what an artifact decides.
 
     Args:
         folder: With policy.json.
-        body: As POST /v1/decisions takes it: state, prompt, messages, candidates.
-        explain: Whether options come with reasons.
+        request: What is asked.
+        explain: Whether options come with reasons, where the request does not say.
 
     Raises:
         UserError: A file was changed, what the kind needs is not installed, or it refuses.
@@ -113,9 +115,11 @@ def ask(folder: Path, body: Mapping[str, Any], *, explain: bool) -> Decision:
     made = artifacts.load(folder)
     if found := list(artifacts.faults(folder, made)):
         raise UserError("\n".join(f"{folder}: {fault}" for fault in found))
-    request = _request(body, explain=explain)
+    asked = request.request()
+    if "explain" not in request.model_fields_set:
+        asked = replace(asked, explain=explain)
     try:
-        (outcome,) = open_policy(folder, made).decide([request])
+        (outcome,) = open_policy(folder, made).decide([asked])
     except ImportError as error:
         raise UserError(_missing(made, error)) from error
     if isinstance(outcome, Refusal):
@@ -131,19 +135,17 @@ def _extra(made: PolicyManifest) -> str:
     return "server" if made.kind in TEXT else "serve"
 
 
-def _request(body: Mapping[str, Any], *, explain: bool) -> Request:
-    for name in body:
-        if name not in FIELDS:
-            raise UserError(f"{name} is not one of {', '.join(FIELDS)}")
-    candidates, messages = body.get("candidates"), body.get("messages")
-    question = None
-    if messages is not None:
-        question = Question(turns=tuple(Turn(m["role"], m["content"]) for m in messages))
-    elif "prompt" in body:
-        question = Question(body["prompt"])
-    return Request(
-        body.get("state"), question, None if candidates is None else tuple(candidates), explain
-    )
+def request_of(body: Mapping[str, Any]) -> DecisionRequest:
+    """Return what is asked, judged as POST /v1/decisions judges it.
+
+    Raises:
+        UserError: It can't be asked; the sentence is the server's.
+    """
+    try:
+        return DecisionRequest.model_validate(body)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False)
+        raise UserError(complaint(first, first["loc"]).message) from error
 
 
 def read(text: str) -> dict[str, Any]:
@@ -204,14 +206,16 @@ def body_of(
     state: str | None,
     prompt: str | None,
     candidates: Sequence[str],
+    top_k: int | None,
     standard_input: str | None,
 ) -> dict[str, Any]:
-    """Return the request that a command line spells.
+    """Return the request that a command line spells, as JSON.
 
     Raises:
         UserError: It spells none, or two.
     """
     parts: dict[str, Any] = {}
+    shown = {} if top_k is None else {"topK": top_k}
     if state is not None:
         parts["state"] = read(state)
     if prompt is not None:
@@ -224,7 +228,8 @@ def body_of(
                 "say what to decide: a REQUEST as POST /v1/decisions takes it, or --state, "
                 "--prompt, --candidate"
             )
-        return parts
+        return parts | shown
     if parts:
         raise UserError("give a REQUEST, or --state, --prompt and --candidate, not both")
-    return read(standard_input if request == "-" and standard_input is not None else request)
+    text = standard_input if request == "-" and standard_input is not None else request
+    return read(text) | shown

@@ -47,6 +47,15 @@ def test_a_person_reads_the_ranking_and_why(capsys):
     assert "times in the training data" not in short
 
 
+def test_a_request_says_how_much_is_shown_as_over_http(capsys):
+    state = {"task": "api", "languages": [], "success_rate": 0.5}
+    request = json.dumps({"state": state, "topK": 1, "explain": False})
+    _, out, _ = decide(capsys, "QNetwork", request)
+    assert [line[:2] for line in out.splitlines()] == ["1."]
+    _, more, _ = decide(capsys, "QNetwork", request, "--top-k", "2")
+    assert [line[:2] for line in more.splitlines()] == ["1.", "2."]
+
+
 def test_candidates_are_options_of_the_command(capsys):
     plans = ["--candidate", "a vague plan", "--candidate", "a tested plan"]
     _, out, _ = decide(capsys, "PlanPreference", *plans)
@@ -60,7 +69,13 @@ def test_candidates_are_options_of_the_command(capsys):
         (["{"], "the request is not JSON: "),
         (["[]"], "the request must be an object such as "),
         (["{}", "--prompt", "x"], "give a REQUEST, or --state, --prompt and --candidate, not both"),
-        (['{"stat": {}}'], "stat is not one of state, prompt, messages, candidates"),
+        (['{"stat": {}}'], "stat is not a known field: remove it"),
+        (["{}"], "set exactly one of state, prompt and messages, or candidates"),
+        (['{"candidates": "a"}'], "candidates must be a list"),
+        (['{"messages": [{"content": "a"}]}'], "messages[0].role is missing: set it"),
+        (['{"prompt": 1}'], "prompt must be a string"),
+        (["--state", "{}", "--top-k", "0"], "topK must be at least 1"),
+        (["--candidate", "x" * 100_001], "candidates[0] has more than 100000 characters: shorten"),
         (["--prompt", "x"], "this policy is asked with state, an object of features"),
     ],
 )

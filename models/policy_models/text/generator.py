@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from policy_api.contract.artifact import Generation, PolicyManifest
 from transformers import AutoModelForCausalLM
@@ -16,11 +15,13 @@ from policy_models.decision import (
     Question,
     Refusal,
     Request,
-    wants,
 )
-from policy_models.text import rendering, scorer
+from policy_models.text import questions, rendering, scorer
 from policy_models.text.decoding import Decoder
-from policy_models.text.loading import NO_CHATS, context, load
+from policy_models.text.loading import context, load
+
+ASKED = "prompt, messages or state"
+SCORED = f"{ASKED}, alone or with candidates, a list of answers"
 
 
 class TextPolicy:
@@ -65,15 +66,13 @@ class TextPolicy:
         return [next(answers) if isinstance(item, list) else item for item in encoded]
 
     def _score(self, request: Request) -> Decision | Refusal:
-        if request.question is None or request.state is not None or not request.candidates:
-            return wants("prompt or messages, alone or with candidates, a list of answers")
-        pairs = scorer.pairs_of(
-            self._tokenizer, self._context, request.question, request.candidates
+        found = scorer.candidates_of(
+            self._tokenizer, self._template, self._context, request, SCORED
         )
-        if isinstance(pairs, Refusal):
-            return pairs
-        found = scorer.likelihoods(self._model, self._tokenizer, pairs)
-        return scorer.ranked(pairs, found, np.exp(found))
+        if isinstance(found, Refusal):
+            return found
+        values = scorer.likelihoods(self._model, found)
+        return scorer.ranked(found, values, np.exp(values))
 
     def example(self) -> Request:
         """Return a prompt."""
@@ -81,8 +80,7 @@ class TextPolicy:
 
     def inputs(self) -> dict[str, Any]:
         """Return what it is asked with."""
-        chats = {"messages": "a conversation"} if self._tokenizer.chat_template else {}
-        return {"prompt": "a text", **chats}
+        return questions.inputs(self._tokenizer)
 
     def _generate(self, prompts: Sequence[Sequence[int]]) -> list[Decision]:
         limits = [
@@ -114,30 +112,10 @@ class TextPolicy:
         ]
 
     def _encode(self, request: Request) -> list[int] | Refusal:
-        question = request.question
-        if question is None or request.state is not None:
-            return wants("prompt or messages")
-        turns = [{"role": turn.role, "content": turn.content} for turn in question.turns]
-        if question.prompt is not None:
-            if self._template is not None or self._tokenizer.chat_template is None:
-                text = (self._template or "{prompt}").replace("{prompt}", question.prompt)
-                return self._tokens(text, templated=False)
-            turns = [{"role": "user", "content": question.prompt}]
-        elif self._tokenizer.chat_template is None:
-            return NO_CHATS
-        try:
-            text = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
-        except jinja2.TemplateError as error:
-            return Refusal(
-                "MessagesNotSupported",
-                f"this policy's chat template refuses these messages: {error}",
-            )
-        return self._tokens(text, templated=True)
-
-    def _tokens(self, text: str, *, templated: bool) -> list[int] | Refusal:
-        tokens = rendering.open_tokens(self._tokenizer, text, templated=templated)
+        asked = questions.rendered(self._tokenizer, self._template, request, ASKED)
+        if isinstance(asked, Refusal):
+            return asked
+        tokens = rendering.tokens_before(self._tokenizer, asked)
         if not tokens:
             return Refusal("EmptyPrompt", "the prompt has no tokens: write something")
         if self._context is not None:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from policy_api import keys
 from policy_models.actions import SEQUENCE
 from policy_models.decision import Refusal
+from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -19,14 +20,12 @@ from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.errors import complaint, status_of
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
-    DecisionRequest,
     DecisionResponse,
     ErrorBody,
     ErrorResponse,
     OptionBody,
     PolicyResponse,
     ScoreBody,
-    ScoresRequest,
     ScoresResponse,
     reasons_of,
 )
@@ -197,7 +196,8 @@ def _add_probes(app: FastAPI, state: State) -> None:
 def _add_refusals(app: FastAPI, state: State) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, problem: RequestValidationError) -> Response:
-        return _refuse(state, *complaint(problem.errors()[0]))
+        found = complaint(problem.errors()[0])
+        return _refuse(state, status_of(found), found.code, found.message)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> Response:
