@@ -6,7 +6,6 @@ It does not run as root, so there it is started as the user `postgres` that its 
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -63,23 +62,6 @@ class Postgres:
     def stop(self, mode: str = "fast") -> None:
         """Stop it; `immediate` is what a crash does."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Let it hang: connections open, nothing answers."""
-        pids = self._processes()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-
-    def _processes(self) -> list[int]:
-        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        return [first, *map(int, children)]
 
     def database(self) -> str:
         """Make an empty database and return its URL."""

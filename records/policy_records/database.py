@@ -43,19 +43,13 @@ def parse(url: str) -> sa.URL:
             )
 
 
-def connect(url: sa.URL, *, statement_seconds: float | None = STATEMENT_SECONDS) -> sa.Engine:
-    """Return an engine; nothing is connected yet.
-
-    Args:
-        url: From `parse`.
-        statement_seconds: PostgreSQL's limit of one statement; None: none, for exports.
-    """
+def connect(url: sa.URL) -> sa.Engine:
+    """Return an engine of a URL from `parse`; nothing is connected yet."""
     if url.get_backend_name() == "sqlite":
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _sqlite_connected)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
-    options = "" if statement_seconds is None else f"-c statement_timeout={statement_seconds:.0f}s"
     return sa.create_engine(
         url,
         pool_size=2,
@@ -64,7 +58,7 @@ def connect(url: sa.URL, *, statement_seconds: float | None = STATEMENT_SECONDS)
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
-            "options": f"{options} -c timezone=UTC",
+            "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC",
             # Of a host that vanished the kernel would wait a quarter of an hour.
             "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
             "application_name": "policy-operator",

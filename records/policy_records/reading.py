@@ -22,19 +22,21 @@ def find(engine: sa.Engine, owner: Owner, decision_id: uuid.UUID) -> dict[str, A
     """
     decisions, outcomes, feedback = tables.decisions, tables.outcomes, tables.feedback
     with _reader(engine) as connection:
-        query = sa.select(decisions).where(decisions.c.id == decision_id, *_mine(decisions, owner))
+        query = sa.select(decisions).where(
+            decisions.c.id == decision_id, *tables.owned(decisions, owner)
+        )
         row = connection.execute(query).mappings().one_or_none()
         if row is None:
             return None
         outcome = sa.select(outcomes).where(
-            outcomes.c.decision_id == decision_id, *_mine(outcomes, owner)
+            outcomes.c.decision_id == decision_id, *tables.owned(outcomes, owner)
         )
         said = [feedback.c.decision_id == decision_id]
         if row["run_id"] is not None:
             said.append(feedback.c.run_id == row["run_id"])
         words = (
             sa.select(feedback)
-            .where(sa.or_(*said), *_mine(feedback, owner))
+            .where(sa.or_(*said), *tables.owned(feedback, owner))
             .order_by(feedback.c.at)
             .limit(PAGE)
         )
@@ -50,18 +52,11 @@ def counts(engine: sa.Engine, owner: Owner, since: datetime, until: datetime) ->
     decisions = tables.decisions
     query = (
         sa.select(decisions.c.version, sa.func.count())
-        .where(*_mine(decisions, owner), decisions.c.at >= since, decisions.c.at < until)
+        .where(*tables.owned(decisions, owner), decisions.c.at >= since, decisions.c.at < until)
         .group_by(decisions.c.version)
     )
     with _reader(engine) as connection:
         return {row[0]: row[1] for row in connection.execute(query)}
-
-
-def owners(engine: sa.Engine) -> list[Owner]:
-    """Return whose decisions are there."""
-    columns = tables.decisions.c.namespace, tables.decisions.c.deployment
-    with _reader(engine) as connection:
-        return [Owner(*row) for row in connection.execute(sa.select(*columns).distinct())]
 
 
 def latest(engine: sa.Engine, owner: Owner, count: int) -> list[Row]:
@@ -81,13 +76,7 @@ def every(
     """
     decisions = tables.decisions
     query = _joined(owner).order_by(decisions.c.at, decisions.c.id)
-    if since is not None:
-        query = query.where(decisions.c.at >= since)
-    if until is not None:
-        query = query.where(decisions.c.at < until)
-    with _reader(engine) as connection:
-        stream = connection.execution_options(stream_results=True, yield_per=PAGE)
-        yield from stream.execute(query).mappings()
+    yield from _stream(engine, query, decisions.c.at, since, until)
 
 
 def words(
@@ -105,14 +94,25 @@ def words(
     )
     query = (
         sa.select(feedback, *(column.label(f"decision_{column.name}") for column in decisions.c))
-        .select_from(feedback.outerjoin(decisions, sa.and_(about, *_mine(decisions, owner))))
-        .where(*_mine(feedback, owner))
+        .select_from(feedback.outerjoin(decisions, sa.and_(about, *tables.owned(decisions, owner))))
+        .where(*tables.owned(feedback, owner))
         .order_by(feedback.c.at, feedback.c.id, decisions.c.at)
     )
+    yield from _stream(engine, query, feedback.c.at, since, until)
+
+
+def _stream(
+    engine: sa.Engine,
+    query: sa.Select[Any],
+    at: sa.ColumnElement[datetime],
+    since: datetime | None,
+    until: datetime | None,
+) -> Iterator[Row]:
+    """Yield what a query finds with `at` in a span of time, a page in memory."""
     if since is not None:
-        query = query.where(feedback.c.at >= since)
+        query = query.where(at >= since)
     if until is not None:
-        query = query.where(feedback.c.at < until)
+        query = query.where(at < until)
     with _reader(engine) as connection:
         stream = connection.execution_options(stream_results=True, yield_per=PAGE)
         yield from stream.execute(query).mappings()
@@ -129,12 +129,8 @@ def _joined(owner: Owner) -> sa.Select[Any]:
     return (
         sa.select(decisions, *parts)
         .select_from(decisions.outerjoin(outcomes, outcomes.c.decision_id == decisions.c.id))
-        .where(*_mine(decisions, owner))
+        .where(*tables.owned(decisions, owner))
     )
-
-
-def _mine(table: sa.Table, owner: Owner) -> tuple[sa.ColumnElement[bool], ...]:
-    return table.c.namespace == owner.namespace, table.c.deployment == owner.deployment
 
 
 def _reader(engine: sa.Engine) -> sa.Connection:

@@ -24,11 +24,7 @@ def delete_before(engine: sa.Engine, owner: Owner, moment: datetime) -> int:
             (key,) = table.primary_key.columns
             old = (
                 sa.select(key)
-                .where(
-                    table.c.namespace == owner.namespace,
-                    table.c.deployment == owner.deployment,
-                    table.c.at < moment,
-                )
+                .where(*tables.owned(table, owner), table.c.at < moment)
                 .order_by(table.c.at)
                 .limit(BATCH)
             )

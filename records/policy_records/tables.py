@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from typing_extensions import override
 
+from policy_records.entries import Owner
+
 
 class Moment(sa.types.TypeDecorator[datetime]):
     """A moment, in UTC; SQLite keeps no time zone."""
@@ -30,6 +32,13 @@ class Moment(sa.types.TypeDecorator[datetime]):
 JSON: sa.types.TypeEngine[Any] = sa.JSON(none_as_null=True).with_variant(
     JSONB(none_as_null=True), "postgresql"
 )
+
+
+def _partial(name: str, column: str, condition: str) -> sa.Index:
+    """Return an index of the few rows for which a condition holds."""
+    where = sa.text(condition)
+    return sa.Index(name, column, sqlite_where=where, postgresql_where=where)
+
 
 metadata = sa.MetaData(naming_convention={"ix": "%(table_name)s_%(column_0_N_name)s"})
 
@@ -66,12 +75,7 @@ decisions = sa.Table(
     sa.Column("latency_ms", sa.Double, nullable=False),
     # Counts of a day by version read this alone.
     sa.Index(None, "namespace", "deployment", "at", "version"),
-    sa.Index(
-        None,
-        "run_id",
-        sqlite_where=sa.text("run_id IS NOT NULL"),
-        postgresql_where=sa.text("run_id IS NOT NULL"),
-    ),
+    _partial("decisions_run_id", "run_id", "run_id IS NOT NULL"),
 )
 
 # No foreign keys: what came of a decision may arrive before the decision, at another pod.
@@ -91,12 +95,7 @@ outcomes = sa.Table(
     # Whether metrics know of it: not before the decision is there, which says whose it is.
     sa.Column("counted", sa.Boolean, nullable=False),
     sa.Index(None, "namespace", "deployment", "at"),
-    sa.Index(
-        "outcomes_uncounted",
-        "at",
-        sqlite_where=sa.text("NOT counted"),
-        postgresql_where=sa.text("NOT counted"),
-    ),
+    _partial("outcomes_uncounted", "at", "NOT counted"),
 )
 
 feedback = sa.Table(
@@ -117,10 +116,10 @@ feedback = sa.Table(
     sa.Index(None, "namespace", "deployment", "at"),
     sa.Index(None, "decision_id"),
     sa.Index(None, "run_id"),
-    sa.Index(
-        "feedback_uncounted",
-        "at",
-        sqlite_where=sa.text("NOT counted"),
-        postgresql_where=sa.text("NOT counted"),
-    ),
+    _partial("feedback_uncounted", "at", "NOT counted"),
 )
+
+
+def owned(table: sa.Table, owner: Owner) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions that a row is of this owner's log."""
+    return table.c.namespace == owner.namespace, table.c.deployment == owner.deployment

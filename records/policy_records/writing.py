@@ -70,7 +70,11 @@ def count_late(engine: sa.Engine, owner: Owner) -> Written:
             late = (
                 sa.select(table, *_ABOUT)
                 .join(tables.decisions, tables.decisions.c.id == table.c.decision_id)
-                .where(~table.c.counted, *_mine(table, owner), *_mine(tables.decisions, owner))
+                .where(
+                    ~table.c.counted,
+                    *tables.owned(table, owner),
+                    *tables.owned(tables.decisions, owner),
+                )
                 .limit(SWEEP)
                 .with_for_update(of=table, skip_locked=True)
             )
@@ -100,10 +104,6 @@ _ABOUT = tuple(
 
 def _about(row: Mapping[Any, Any]) -> _About:
     return _About(**{field.name: row[f"decision_{field.name}"] for field in fields(_About)})
-
-
-def _mine(table: sa.Table, owner: Owner) -> tuple[sa.ColumnElement[bool], ...]:
-    return table.c.namespace == owner.namespace, table.c.deployment == owner.deployment
 
 
 def _row(owner: Owner, entry: Entry) -> Row:
@@ -225,7 +225,7 @@ def _last_of_run(
 ) -> Mapping[Any, Any] | None:
     """Return what a word on a whole run counts for: its last decision."""
     query = (
-        _DECISION.where(tables.decisions.c.run_id == run_id, *_mine(tables.decisions, owner))
+        _DECISION.where(tables.decisions.c.run_id == run_id, *tables.owned(tables.decisions, owner))
         .order_by(tables.decisions.c.at.desc(), tables.decisions.c.id.desc())
         .limit(1)
     )

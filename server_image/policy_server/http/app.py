@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from policy_api import keys
+from policy_api.contract import paths
 from policy_models.actions import SEQUENCE
 from policy_models.decision import Refusal
 from policy_models.requests import DecisionRequest, ScoresRequest
@@ -93,12 +94,12 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
 
 
 def _add_decisions(app: FastAPI, state: State) -> None:
-    @app.post("/v1/decisions", response_model=DecisionResponse, responses=ERRORS)
+    @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=ERRORS)
     async def decide(body: DecisionRequest, role: Role = None) -> Response:
         """Ask the policy for one decision."""
         return await _answer(state, body, role, _decided)
 
-    @app.post("/v1/scores", response_model=ScoresResponse, responses=ERRORS)
+    @app.post(paths.SCORES, response_model=ScoresResponse, responses=ERRORS)
     async def score(body: ScoresRequest, role: Role = None) -> Response:
         """Rank candidates: plans, or answers to a prompt."""
         return await _answer(state, body, role, _scored)
