@@ -246,7 +246,8 @@ def stop() -> None:
     """Stop the node and remove what it made on this machine; images and binaries stay cached."""
     for daemon in (KUBELET, SCHEDULER, PROXY):
         daemon.stop()
-    strays = [] if RUN.exists() else end_strays(RUN)
+    # The folder itself may still be there: what is mounted in it can't be deleted.
+    strays = [] if _OWNED.exists() else end_strays(RUN)
     if strays:
         say(
             "node",

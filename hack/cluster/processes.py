@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,15 +128,17 @@ def _alive(found: dict[int, int | None]) -> list[int]:
 
 def _naming(text: str) -> list[int]:
     """Return the processes, but this one, with `text` in their command line."""
-    named: list[int] = []
+    everything = command_lines()
+    return [pid for pid, command in everything if text.encode() in command and pid != os.getpid()]
+
+
+def command_lines() -> Iterator[tuple[int, bytes]]:
+    """Yield every process of this machine with its command line, whose words NUL separates."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes()
+            yield int(process.name), (process / "cmdline").read_bytes()
         except OSError:
             continue  # it has just ended
-        if text.encode() in command and int(process.name) != os.getpid():
-            named.append(int(process.name))
-    return named
 
 
 # Children of this very process have to be reaped, or they stay visible as zombies.
