@@ -33,6 +33,7 @@ from policy_operator.rollout.types import (
     ApplyRoute,
     ApplyRules,
     ApplyServer,
+    ApplyServing,
     Decision,
     DeleteObject,
     DeleteServer,
@@ -223,7 +224,7 @@ async def _apply(
         case ApplyRoute():
             await seen.write(action.manifest, ctx)
             log.info("weights: %s", _weights(action.manifest))
-        case ApplyRules():
+        case ApplyRules() | ApplyServing():
             await seen.write(action.manifest, ctx)
         case RecordServing():
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)

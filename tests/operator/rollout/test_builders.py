@@ -90,7 +90,10 @@ def test_credentials_image_and_resources():
     assert server["image"] == "mine:1"
     assert server["resources"] == {"limits": {"memory": "1Gi"}}
     assert server["envFrom"] == [{"secretRef": {"name": "store"}}]
-    assert [v["name"] for v in manifests[0]["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
+    assert [v["name"] for v in manifests[0]["spec"]["template"]["spec"]["volumes"]] == [
+        "tmp",
+        "serving",
+    ]
 
 
 def test_the_checksum_is_of_the_content():
