@@ -12,6 +12,9 @@ from policy_api.contract.environment import (
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    SERVING_DIR,
+    SERVING_FILE,
+    SERVING_PATH_VARIABLE,
     TERMINATION_LOG,
 )
 
@@ -49,6 +52,8 @@ class Settings:
     draft_tokens: int = 16
     # Of torch. More threads than the container's CPU limit make a small model many times slower.
     threads: int = 1
+    # What the deployment says of serving; without the file the defaults are in force.
+    serving_file: Path = Path(SERVING_DIR, SERVING_FILE)
     download_folder: Path = Path("/tmp/policy")  # noqa: S108 - the pod's own emptyDir
     termination_log: Path = Path(TERMINATION_LOG)
 
@@ -80,6 +85,7 @@ class Settings:
             hang_seconds=_number(env, "HANG_SECONDS", float, HANG_SECONDS, 0.1),
             draft_tokens=_number(env, "DRAFT_TOKENS", int, 16, 0),
             threads=_number(env, "OMP_NUM_THREADS", int, 1, 1),
+            serving_file=Path(env.get(SERVING_PATH_VARIABLE) or cls.serving_file),
             download_folder=Path(env.get("DOWNLOAD_FOLDER", "/tmp/policy")),  # noqa: S108
             termination_log=cls.termination_log_of(env),
         )
