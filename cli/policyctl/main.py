@@ -114,6 +114,12 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         default="127.0.0.1",
         help="address to listen on; default: 127.0.0.1, this machine alone",
     )
+    serve.add_argument(
+        "--config",
+        metavar="FILE",
+        help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration and "
+        "timeoutMilliseconds are in force",
+    )
     serve.set_defaults(run=_serve)
 
     decide = commands.add_parser("decide", help="ask an artifact for one decision")
@@ -142,7 +148,7 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return serving.serve(options.folder, options.port, options.host, _say)
+    return serving.serve(options.folder, options.port, options.host, _say, options.config)
 
 
 def _decide(options: argparse.Namespace) -> int:
