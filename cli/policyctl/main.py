@@ -120,6 +120,12 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="FILE",
         help="callers must send one of its tokens: one a line, with a name before it or without",
     )
+    serve.add_argument(
+        "--config",
+        metavar="FILE",
+        help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration and "
+        "timeoutMilliseconds are in force",
+    )
     serve.set_defaults(run=_serve)
 
     decide = commands.add_parser("decide", help="ask an artifact for one decision")
@@ -149,7 +155,12 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _serve(options: argparse.Namespace) -> int:
     return serving.serve(
-        options.folder, options.port, options.host, _say, tokens=options.token_file
+        options.folder,
+        options.port,
+        options.host,
+        _say,
+        tokens=options.token_file,
+        config=options.config,
     )
 
 

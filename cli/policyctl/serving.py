@@ -15,20 +15,31 @@ from policy_api.contract.environment import (
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    SERVING_FILE,
+    SERVING_PATH_VARIABLE,
     TOKEN_FILE_VARIABLE,
     TRUST_LOOPBACK_VARIABLE,
 )
+from policy_api.contract.serving import ServingConfig
 from policy_models.complaints import complaint
 from policy_models.decision import Decision, Option, Refusal
 from policy_models.policy import TEXT, open_policy
 from policy_models.requests import DecisionRequest
 from pydantic import ValidationError
 
-from policyctl import artifacts, local
+from policyctl import artifacts, local, manifests
 from policyctl.errors import UserError
 
 
-def serve(folder: Path, port: int, host: str, say: local.Say, tokens: Path | None = None) -> int:
+def serve(
+    folder: Path,
+    port: int,
+    host: str,
+    say: local.Say,
+    *,
+    tokens: Path | None = None,
+    config: str | None = None,
+) -> int:
     """Run the policy server on an artifact; return its exit code.
 
     Args:
@@ -38,21 +49,28 @@ def serve(folder: Path, port: int, host: str, say: local.Say, tokens: Path | Non
         say: Tells the user.
         tokens: File of the tokens that callers must send; without it everybody may call, and a
             program of this machine is a known caller.
+        config: File with the PolicyDeployment whose mode, baseline and so on are in force.
 
     Raises:
-        UserError: It is no artifact, the server is not installed, or it refuses to serve.
+        UserError: It is no artifact, the config is not valid, the server is not installed, or it
+            refuses to serve.
     """
     made = artifacts.load(folder)
+    told_by = None if config is None else manifests.deployment(config, made.policy)
     if find_spec("uvicorn") is None:
         raise UserError(f"this runs the server: pip install 'policy-operator[{_extra(made)}]'")
     with tempfile.TemporaryDirectory(prefix="policyctl-") as scratch:
         said = Path(scratch) / "termination-log"
         said.touch()
+        file = Path(scratch) / SERVING_FILE
+        if told_by is not None:
+            file.write_text(json.dumps(ServingConfig(**told_by.serving()).to_wire()))
         told = {
             ARTIFACT_PATH_VARIABLE: str(folder.resolve()),
             ARTIFACT_SHA256_VARIABLE: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
             POLICY_NAME_VARIABLE: made.policy,
             POLICY_VERSION_VARIABLE: str(made.version),
+            SERVING_PATH_VARIABLE: str(file),
             "HOST": host,
             "PORT": str(port),
             "DRAIN_SECONDS": "0",
@@ -92,9 +110,12 @@ class _Log:
                     f"http://{self._host}:{self._port}/v1/decisions (/docs describes it); Ctrl-C "
                     "ends it"
                 )
+            case "serving":
+                self._say(f"mode {told['mode']}, baseline {told['baseline'] or 'none'}")
             case "decision":
                 took = f"{1000 * told['durationSeconds']:.1f} ms"
-                self._say(f"{told['decisionId']}  {told['status']}  {took}")
+                by = f"  {told['source']}" if "source" in told else ""
+                self._say(f"{told['decisionId']}  {told['status']}  {took}{by}")
             case message if told["level"] in {"warning", "error", "critical"}:
                 self._say(f"{told['level']}: {message}")
                 if "exception" in told:

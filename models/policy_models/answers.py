@@ -10,11 +10,21 @@ class AnswerCheck:
 
     def __init__(self, schema: AnswerSchema) -> None:
         self._patterns = [re.compile(pattern) for pattern in schema.patterns]
+        self._forbidden = [re.compile(pattern) for pattern in schema.forbidden or ()]
         self._min = schema.min_length
         self._max = schema.max_length
 
+    def safety_violation(self, answer: str) -> str | None:
+        """Return which pattern forbids the answer, without quoting it, or None."""
+        for pattern in self._forbidden:
+            if pattern.search(answer):
+                return f"the answer has what the pattern {pattern.pattern!r} forbids"
+        return None
+
     def violation(self, answer: str) -> str | None:
         """Return what is wrong with the answer, without quoting it, or None."""
+        if (unsafe := self.safety_violation(answer)) is not None:
+            return unsafe
         if len(answer) < self._min:
             return f"the answer has {len(answer)} characters, at least {self._min} are declared"
         if self._max is not None and len(answer) > self._max:

@@ -97,7 +97,8 @@ def check_manifest(raw: bytes, sha256: str, policy: str, version: int) -> Policy
             f"{MANIFEST} is version {manifest.version} of {manifest.policy}, but version {version} "
             f"of {policy} was wanted"
         )
-    for pattern in manifest.answer_schema.patterns:
+    schema = manifest.answer_schema
+    for pattern in (*schema.patterns, *(schema.forbidden or ())):
         try:
             re.compile(pattern)
         except re.error as error:

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
 from policy_server.decisions.service import DecisionService
+from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
 from policy_server.engine.batching import Batcher
 from policy_server.http.app import State, create_app
@@ -148,9 +149,14 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
             raise ArtifactRefusedError(f"the model can't answer: {first.message}")
         gc.collect()
         gc.freeze()  # the model's objects live as long as the process: don't visit them again
-        state.service = DecisionService(artifact, policy, asker, state.metrics)
+        service = DecisionService(artifact, policy, asker, state.metrics)
+        told = ServingFile(settings.serving_file, service.tell, state.metrics.config_refused)
+        await told.look()  # before the first decision
+        state.service = service
         log.info("ready")
-        await worker
+        async with asyncio.TaskGroup() as group:
+            group.create_task(told.watch())
+            await worker
     finally:
         worker.cancel()
 

@@ -12,6 +12,9 @@ from policy_api.contract.environment import (
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    SERVING_DIR,
+    SERVING_FILE,
+    SERVING_PATH_VARIABLE,
     TERMINATION_LOG,
     TOKEN_FILE_VARIABLE,
     TRUST_LOOPBACK_VARIABLE,
@@ -55,6 +58,8 @@ class Settings:
     token_file: Path | None = None
     # On a laptop: programs of this machine are known callers. Never in a pod.
     trust_loopback: bool = False
+    # What the deployment says of serving; without the file the defaults are in force.
+    serving_file: Path = Path(SERVING_DIR, SERVING_FILE)
     download_folder: Path = Path("/tmp/policy")  # noqa: S108 - the pod's own emptyDir
     termination_log: Path = Path(TERMINATION_LOG)
 
@@ -88,6 +93,7 @@ class Settings:
             token_file=_path(env, TOKEN_FILE_VARIABLE),
             trust_loopback=env.get(TRUST_LOOPBACK_VARIABLE, "") == "1",
             threads=_number(env, "OMP_NUM_THREADS", int, 1, 1),
+            serving_file=Path(env.get(SERVING_PATH_VARIABLE) or cls.serving_file),
             download_folder=Path(env.get("DOWNLOAD_FOLDER", "/tmp/policy")),  # noqa: S108
             termination_log=cls.termination_log_of(env),
         )

@@ -169,3 +169,67 @@ def test_a_port_that_is_taken_is_told(serving):
     assert err.endswith(
         f"can't be served: can't listen on 127.0.0.1, port {port}: Address already in use\n"
     )
+
+
+DEPLOYMENT = """
+apiVersion: policyops.dev/v1alpha1
+kind: PolicyDeployment
+metadata: {name: agents}
+spec:
+  policy: agents
+  target: {version: 1}
+  traffic: {parentRefs: [{name: public}]}
+"""
+HYBRID = """
+  mode: Hybrid
+  minConfidence: 1
+  baseline: {strategy: HighestSuccess}
+  autoApprove: {minConfidence: 0.1}
+"""
+
+
+def test_a_deployment_says_how_it_serves(serving, tmp_path):
+    file = tmp_path / "deployment.yaml"
+    file.write_text(DEPLOYMENT + HYBRID)
+    child = serving(golden.FOLDER / "QNetwork", "--port", "0", "--config", file)
+    assert child.stdout.readline() == "mode Hybrid, baseline HighestSuccess\n"
+    url = child.stdout.readline().split()[5]
+    state = {"task": "page", "languages": ["py"], "success_rate": 0.4}
+    body = httpx.post(url, json={"state": state}).json()
+    assert (body["mode"], body["source"], body["autoApproved"]) == ("Hybrid", "baseline", False)
+    assert child.stdout.readline().split()[-1] == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: PolicyTraining\n", "{} has no PolicyDeployment of policy agents\n"),
+        (
+            DEPLOYMENT.replace("policy: agents", "policy: plans"),
+            "{} has no PolicyDeployment of policy agents: it has one of plans\n",
+        ),
+        (
+            f"{DEPLOYMENT}---{DEPLOYMENT}",
+            "{} has 2 PolicyDeployments of policy agents\n",
+        ),
+        (
+            f"{DEPLOYMENT}  mode: Hybrid\n  minConfidence: 0.5\n",
+            (
+                "{}: PolicyDeployment agents: spec: mode Hybrid needs baseline: it answers below "
+                "minConfidence\n"
+            ),
+        ),
+        (
+            f"{DEPLOYMENT}  minConfidense: 0.5\n",
+            (
+                "{}: PolicyDeployment agents: spec.minConfidense: there is no such field, did you "
+                "mean 'minConfidence'?\n"
+            ),
+        ),
+    ],
+)
+def test_a_deployment_that_can_not_be_used_is_told(text, message, tmp_path, capsys):
+    file = tmp_path / "deployment.yaml"
+    file.write_text(text)
+    code = cli.main(["serve", str(golden.FOLDER / "QNetwork"), "--config", str(file)])
+    assert (code, capsys.readouterr().err) == (2, message.format(file))

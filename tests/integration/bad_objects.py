@@ -378,7 +378,43 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
     (grpo(numGenerations=1), "numGenerations in body should be greater than or equal to 2"),
 ]
 
+
+def rule_of(**fields: Any) -> Obj:
+    return {"baseline": {"strategy": "Rule", "rule": fields}}
+
+
+def when(**condition: Any) -> Obj:
+    case = {"when": [{"feature": "task", **condition}], "action": "a"}
+    return rule_of(cases=[case], action="b")
+
+
 BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
+    (
+        {"mode": "Hybrid", "baseline": {"strategy": "Random"}},
+        "mode Hybrid needs minConfidence: below it the baseline answers",
+    ),
+    (
+        {"mode": "Hybrid", "minConfidence": 0.7},
+        "mode Hybrid needs baseline: it answers below minConfidence",
+    ),
+    ({"mode": "Oracle"}, 'spec.mode: Unsupported value: "Oracle"'),
+    ({"minConfidence": 70}, "spec.minConfidence in body should be less than or equal to 1"),
+    ({"autoApprove": {}}, "spec.autoApprove.minConfidence: Required value"),
+    ({"exploration": {"epsilon": 2}}, "spec.exploration.epsilon in body should be less than"),
+    ({"timeoutMilliseconds": 0}, "spec.timeoutMilliseconds in body should be greater than"),
+    ({"baseline": {"strategy": "Rule"}}, "set rule if and only if strategy is Rule"),
+    (
+        {"baseline": {"strategy": "Random", "rule": {"action": "a"}}},
+        "set rule if and only if strategy is Rule",
+    ),
+    (rule_of(), "set exactly one of action, answer"),
+    (rule_of(action="a", answer="b"), "set exactly one of action, answer"),
+    (when(operator="In"), "set values if and only if operator is In or NotIn"),
+    (when(operator="In", values=[]), "values in body should have at least 1 items"),
+    (
+        when(operator="AtMost", values=["a"]),
+        "set value if and only if operator is LessThan, AtMost, AtLeast or MoreThan",
+    ),
     ({"target": {}}, "spec.target: Invalid value: set exactly one of version, training"),
     (
         {"target": {"version": 1, "training": {"name": "t"}}},

@@ -85,7 +85,7 @@ def test_bad_version_is_refused(api: Api, spec: Obj, sentence: str) -> None:
         ),
         (training("default", seeed=1), 'unknown field "spec.seeed"'),
         (training("default", sft={"epoch": 1}), 'unknown field "spec.sft.epoch"'),
-        (deployment("default", mode="Primary"), 'unknown field "spec.mode"'),
+        (deployment("default", moode="Primary"), 'unknown field "spec.moode"'),
     ],
 )
 def test_bad_names_and_unknown_fields_are_refused(api: Api, obj: Obj, sentence: str) -> None:

@@ -84,6 +84,8 @@ async def test_a_decision(client):
     assert body == {
         "policy": POLICY,
         "version": VERSION,
+        "mode": "Primary",
+        "source": "policy",
         "answer": GOOD,
         "confidence": 0.75,
         "propensity": 1.0,
@@ -309,6 +311,8 @@ async def test_one_line_a_decision_without_its_text(client, log):
         "version": VERSION,
         "role": "stable",
         "status": 200,
+        "mode": "Primary",
+        "source": "policy",
         "valid": True,
     }
 
@@ -430,5 +434,5 @@ async def test_the_interface_is_documented(client):
     document = (await client.get("/openapi.json")).json()
     assert set(document["paths"]) == {"/v1/decisions", "/v1/scores", "/v1/policy"}
     responses = document["paths"]["/v1/decisions"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "413", "415", "422", "500", "503"}
+    assert set(responses) == {"200", "400", "413", "415", "422", "500", "503", "504"}
     assert "decisionId" in document["components"]["schemas"]["DecisionResponse"]["properties"]

@@ -18,6 +18,7 @@ from policy_api.base import (
 )
 from policy_api.v1alpha1.callers import Auth
 from policy_api.v1alpha1.inputs import TrainingRef
+from policy_api.v1alpha1.serving import SERVING_RULES, ServingFields
 
 
 class Target(ApiModel):
@@ -225,14 +226,15 @@ class Rollback(ApiModel):
     )
 
 
-class PolicyDeploymentSpec(ApiModel):
+class PolicyDeploymentSpec(ServingFields):
     """What should serve, how it takes over, and what sends it back."""
 
     model_config = rules(
         rule(
             "self.policy == oldSelf.policy",
             "policy can't be changed after creation: create a new PolicyDeployment",
-        )
+        ),
+        *SERVING_RULES,
     )
 
     policy: str = Field(pattern=DNS_LABEL, max_length=40, description="The policy's name.")

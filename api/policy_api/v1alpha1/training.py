@@ -31,6 +31,14 @@ class AnswerSchema(ApiModel):
         max_length=32,
         description="Python regular expressions; each must be found in the answer.",
     )
+    forbidden: list[Annotated[str, Field(min_length=1, max_length=1024)]] | None = Field(
+        default=None,
+        max_length=32,
+        description=(
+            "Python regular expressions of what must never be said: an answer in which one of them "
+            "is found is withheld and counted as a safety violation."
+        ),
+    )
     min_length: int = Field(default=0, ge=0, description="Fewest characters of a valid answer.")
     max_length: int | None = Field(
         default=None, ge=1, description="Most characters of a valid answer."

@@ -34,6 +34,7 @@ from policy_operator.rollout.types import (
     ApplyRoute,
     ApplyRules,
     ApplyServer,
+    ApplyServing,
     Decision,
     DeleteObject,
     DeleteServer,
@@ -226,7 +227,7 @@ async def _apply(
             split = routes.split_of(name, action.manifest)
             weights = (f"{server_name(name, b.version)} {b.weight}" for b in split)
             log.info("weights: %s", ", ".join(weights))
-        case ApplyRules():
+        case ApplyRules() | ApplyServing():
             await seen.write(action.manifest, ctx)
         case RecordServing():
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)

@@ -5,6 +5,9 @@ from policy_api.contract.environment import (
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    SERVING_DIR,
+    SERVING_FILE,
+    SERVING_PATH_VARIABLE,
 )
 from policy_api.contract.uris import Location, claim_root, locate
 from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION
@@ -12,7 +15,7 @@ from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION
 from policy_operator.children import stamp
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import callers
+from policy_operator.rollout import callers, serving
 from policy_operator.rollout.manifests import labels, metadata, server_name
 from policy_operator.rollout.types import (
     PORT,
@@ -32,7 +35,7 @@ PRE_STOP_SECONDS = 5
 LOAD_SECONDS = 1800
 
 
-def _volumes(location: Location) -> tuple[list[Obj], list[Obj]]:
+def _volumes(deployment: str, location: Location) -> tuple[list[Obj], list[Obj]]:
     """Return the pod's volumes and the container's mounts."""
     volumes: list[Obj] = [{"name": "tmp", "emptyDir": {}}]
     mounts: list[Obj] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - in the pod
@@ -50,6 +53,11 @@ def _volumes(location: Location) -> tuple[list[Obj], list[Obj]]:
                 "readOnly": True,
             }
         )
+    # Optional: pods start also where somebody has deleted it. Whole, since the kubelet renews no
+    # file that is mounted alone.
+    told = {"name": serving.object_name(deployment), "optional": True}
+    volumes.append({"name": "serving", "configMap": told})
+    mounts.append({"name": "serving", "mountPath": SERVING_DIR, "readOnly": True})
     return volumes, mounts
 
 
@@ -77,6 +85,7 @@ def _container(
         ARTIFACT_SHA256_VARIABLE: artifact.sha256,
         POLICY_NAME_VARIABLE: pdep.spec.policy,
         POLICY_VERSION_VARIABLE: str(record.version),
+        SERVING_PATH_VARIABLE: f"{SERVING_DIR}/{SERVING_FILE}",
         "PORT": str(PORT),
         "HOME": "/tmp",  # noqa: S108 - in the pod
         **told,
@@ -119,7 +128,7 @@ def build(pdep: PolicyDeployment, record: VersionRecord, image: str) -> tuple[Ob
     """
     version = record.version
     location = locate(record.artifact.uri)
-    volumes, mounts = _volumes(location)
+    volumes, mounts = _volumes(pdep.meta.name, location)
     more_volumes, more_mounts, told = callers.tokens(pdep)
     name = server_name(pdep.meta.name, version)
     selector = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from policy_api import keys
 from policy_api.contract import paths
+from policy_api.v1alpha1.serving import Mode
 from policy_models.actions import SEQUENCE
 from policy_models.decision import Refusal
 from policy_models.requests import DecisionRequest, ScoresRequest
@@ -43,8 +44,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (413, "The body or the prompt is too long."),
         (415, "The body is not declared as JSON."),
         (422, "The request's shape is wrong."),
-        (500, "The answer broke its schema, or the model failed."),
+        (500, "The answer broke its schema, or the model failed, and there is no baseline."),
         (503, "Not ready, or too many decisions wait."),
+        (504, "The policy took longer than timeoutMilliseconds, and there is no baseline."),
     )
 }
 
@@ -109,10 +111,16 @@ def _add_decisions(app: FastAPI, state: State) -> None:
         """Say which version serves here, and how it was trained."""
         if state.service is None:
             return _not_ready(state)
-        artifact, inputs = state.service.artifact, state.service.inputs
-        shared = set(PolicyResponse.model_fields) - {"sha256", "inputs"}
+        artifact, serving = state.service.artifact, state.service.serving
+        own = {
+            "sha256": artifact.sha256,
+            "inputs": state.service.inputs,
+            "serving": serving.config,
+            "serving_problems": serving.problems or None,
+        }
+        shared = set(PolicyResponse.model_fields) - set(own)
         values = {name: getattr(artifact.manifest, name) for name in shared}
-        return _json(PolicyResponse(sha256=artifact.sha256, inputs=inputs, **values))
+        return _json(PolicyResponse(**own, **values))
 
 
 async def _answer(
@@ -123,43 +131,50 @@ async def _answer(
 ) -> Response:
     if state.service is None:
         return _not_ready(state)
-    result = await state.service.decide(body.request(), role_of(role))
+    ranks = isinstance(body, ScoresRequest)
+    result = await state.service.decide(body.request(), role_of(role), ranks=ranks)
     if isinstance(result, Refusal):
         return _refuse(state, status_of(result), result.code, result.message)
     if isinstance(result, Failure):
-        return _error(state, result.status, result.code, result.message, result.decision_id)
+        fault = result.fault
+        return _error(state, fault.status, fault.code, fault.message, result.asked.decision_id)
     return _json(shown(state, body, result))
 
 
 def _decided(state: State, body: DecisionRequest, decision: Decision) -> DecisionResponse:
     assert state.service is not None  # it has just answered
     chosen, text = decision.chosen, state.service.writes
+    advised = decision.asked.mode is Mode.ADVISOR  # a person takes one of the ranking
     parts = tuple(chosen.action.split(SEQUENCE))
+    written = text and body.candidates is None  # there is no other
     return DecisionResponse(
-        decision_id=decision.decision_id,
+        decision_id=decision.asked.decision_id,
         policy=state.policy,
         version=state.version,
-        action=None if text else chosen.action,
-        sequence=parts if body.state is not None and len(parts) > 1 else None,
-        answer=chosen.action if text else None,
+        mode=decision.asked.mode,
+        source=decision.answer.source,
+        action=None if text or advised else chosen.action,
+        sequence=parts if body.state is not None and len(parts) > 1 and not advised else None,
+        answer=chosen.action if text and not advised else None,
+        auto_approved=decision.answer.auto_approved,
         confidence=chosen.confidence,
         propensity=chosen.probability,
         ranking=None
-        if chosen.tokens is not None  # generated: there is no other
+        if written and not advised
         else tuple(
             OptionBody.of(option, text=text, explain=body.explain)
             for option in decision.ranking[: body.top_k]
         ),
         unseen=decision.unseen or None,
         tokens=chosen.tokens,
-        latency_seconds=decision.seconds,
+        latency_seconds=decision.asked.seconds,
     )
 
 
 def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResponse:
     place = {text: index for index, text in reversed(list(enumerate(body.candidates)))}
     return ScoresResponse(
-        decision_id=decision.decision_id,
+        decision_id=decision.asked.decision_id,
         policy=state.policy,
         version=state.version,
         scores=tuple(
@@ -171,7 +186,7 @@ def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResp
             )
             for option in decision.ranking
         ),
-        latency_seconds=decision.seconds,
+        latency_seconds=decision.asked.seconds,
     )
 
 

@@ -4,11 +4,15 @@ from typing import Any
 
 from policy_api.base import ApiModel, Metric
 from policy_api.contract.artifact import Generation, Kind, ParentArtifact
+from policy_api.contract.serving import ServingConfig
 from policy_api.v1alpha1.criteria import CriterionVerdict
 from policy_api.v1alpha1.recipes.common import Recipe
+from policy_api.v1alpha1.serving import Mode
 from policy_api.v1alpha1.training import AnswerSchema
 from policy_models.decision import Option
 from pydantic import Field
+
+from policy_server.decisions.modes import Source
 
 
 class ReasonBody(ApiModel):
@@ -45,7 +49,10 @@ class OptionBody(ApiModel):
         default=None, ge=0, le=1, description="How likely it is right."
     )
     probability: float | None = Field(
-        default=None, ge=0, le=1, description="With which the policy takes it."
+        default=None,
+        ge=0,
+        le=1,
+        description="With which it is answered; unset where a person chooses.",
     )
     reasons: tuple[ReasonBody, ...] | None = Field(
         default=None, description="Set when `explain` asks for them."
@@ -75,12 +82,35 @@ class DecisionResponse(ApiModel):
     decision_id: str = Field(description="Names this decision in logs and feedback.")
     policy: str = Field(description="The policy that answered.")
     version: int = Field(description="Its version.")
-    action: str | None = Field(default=None, description="What to do, the class, or the plan.")
+    mode: Mode = Field(
+        description=(
+            "Who decides: Advisor (a person, by the ranking), Primary (the policy) or Hybrid (the "
+            "policy where it is sure enough, else the baseline)."
+        )
+    )
+    source: Source = Field(
+        description="Whose answer it is: policy, or baseline where the policy failed or was unsure."
+    )
+    action: str | None = Field(
+        default=None,
+        description="What to do, the class, or the plan; unset in mode Advisor.",
+    )
     sequence: tuple[str, ...] | None = Field(
         default=None, description="The actions in their order, where `action` is a sequence."
     )
     answer: str | None = Field(
-        default=None, description="A text policy's answer; it keeps the policy's answer schema."
+        default=None,
+        description=(
+            "A text policy's answer; it keeps the policy's answer schema. Unset in mode Advisor, "
+            "where the ranking has it."
+        ),
+    )
+    auto_approved: bool | None = Field(
+        default=None,
+        description=(
+            "Whether it may be done without a person; set where the deployment says which "
+            "decisions may, and in mode Advisor, where none may."
+        ),
     )
     confidence: float | None = Field(
         default=None,
@@ -91,18 +121,24 @@ class DecisionResponse(ApiModel):
             "succeeded in held-out decisions. Classifier and PlanPreference: the probability. "
             "ConstrainedPPO: the policy's own probability of the action. RewardModel: that it is "
             "the best of the candidates. Text: the mean probability that the model gave to its "
-            "answer's tokens."
+            "answer's tokens. A baseline that knows how often an action succeeded says that."
         ),
     )
     propensity: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The probability with which this version chose what it chose.",
+        description=(
+            "The probability with which this version answers with what it answered, exploration "
+            "and baseline included. Unset in mode Advisor, and of answers that were sampled."
+        ),
     )
     ranking: tuple[OptionBody, ...] | None = Field(
         default=None,
-        description="The best options, the best first; not of an answer that was generated.",
+        description=(
+            "The best options, the best first; of an answer that was generated in mode Advisor "
+            "alone."
+        ),
     )
     unseen: tuple[str, ...] | None = Field(
         default=None, description="Features with a category that the training data did not have."
@@ -164,3 +200,10 @@ class PolicyResponse(ApiModel):
     exit_criteria: tuple[CriterionVerdict, ...] = Field(description="Verdicts of its training.")
     answer_schema: AnswerSchema = Field(description="What a valid answer looks like.")
     generation: Generation = Field(description="How answers are generated.")
+    serving: ServingConfig = Field(
+        description="What is in force of mode, baseline, exploration and timeout; unset: defaults."
+    )
+    serving_problems: tuple[str, ...] | None = Field(
+        default=None,
+        description="What this version can't do of what its deployment says, a sentence each.",
+    )

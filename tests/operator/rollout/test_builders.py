@@ -90,7 +90,10 @@ def test_credentials_image_and_resources():
     assert server["image"] == "mine:1"
     assert server["resources"] == {"limits": {"memory": "1Gi"}}
     assert server["envFrom"] == [{"secretRef": {"name": "store"}}]
-    assert [v["name"] for v in manifests[0]["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
+    assert [v["name"] for v in manifests[0]["spec"]["template"]["spec"]["volumes"]] == [
+        "tmp",
+        "serving",
+    ]
 
 
 def test_tokens_of_callers_are_a_file_of_the_pod_and_never_its_environment():
