@@ -14,6 +14,7 @@ from policy_api.rules.nearest import hint
 from policy_api.rules.needs import cycle, cycle_sentence, needs
 from policy_api.v1alpha1.names import TRAINING
 from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_models import answers
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -145,7 +146,8 @@ def _manifest(folder: Path, source: str, document: dict[str, Any]) -> Manifest:
         raise UserError("\n".join(faults)) from error
     if not re.fullmatch(DNS_NAME, name):
         raise UserError(f"{where}: metadata.name: {_NO_NAME}")
-    if broken := [*rules.broken_names(TRAINING, name, spec), *rules.broken(spec)]:
+    patterns = ((f"spec.{field}", said) for field, said in answers.faults(spec.answer_schema))
+    if broken := [*rules.broken_names(TRAINING, name, spec), *rules.broken(spec), *patterns]:
         raise UserError("\n".join(f"{where}: {field}: {said}" for field, said in broken))
     return Manifest(folder, meta.get("namespace", "default"), name, spec)
 

@@ -73,6 +73,8 @@ class Decision:
     """The best first; at least one."""
     unseen: tuple[str, ...] = ()
     """Features with a category that the training data did not have."""
+    fields: Mapping[str, Any] | None = None
+    """What a generated answer says, by its policy's answer schema; None: it declares none."""
 
 
 @dataclass(frozen=True)

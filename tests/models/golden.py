@@ -54,7 +54,7 @@ def asked(fields: dict[str, Any]) -> Request:
 def shown(outcome: Decision | Refusal) -> dict[str, Any]:
     """Return an outcome as JSON has it."""
     told: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(outcome)))
-    return told
+    return {name: value for name, value in told.items() if name != "fields"}  # of texts alone
 
 
 REQUESTS: dict[str, list[dict[str, Any]]] = {

@@ -25,8 +25,14 @@ def engine():
 
 
 @pytest.fixture
-async def state(tmp_path, engine) -> AsyncIterator[State]:
-    sha256 = write_artifact(tmp_path, answerSchema=SCHEMA)
+def schema():
+    """The policy's answer schema; a test that wants another is parametrized by it."""
+    return SCHEMA
+
+
+@pytest.fixture
+async def state(tmp_path, engine, schema) -> AsyncIterator[State]:
+    sha256 = write_artifact(tmp_path, answerSchema=schema)
     artifact = open_artifact(
         str(tmp_path), sha256=sha256, policy=POLICY, version=VERSION, download_folder=tmp_path
     )
@@ -97,6 +103,56 @@ async def test_a_conversation(client):
     ]
     response = await client.post("/v1/decisions", json={"messages": messages})
     assert response.json()["error"]["code"] == "AnswerSchemaViolation"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {
+            "fields": [
+                {"name": "score", "pattern": r"Score: (\d+)", "type": "Integer"}
+                | {"min": 0, "max": 100}
+            ],
+            "confidence": "score",
+        }
+    ],
+)
+async def test_an_answer_says_its_fields_and_how_sure_it_is(client):
+    body = (await client.post("/v1/decisions", json={"prompt": "Score this"})).json()
+    assert (body["answer"], body["fields"], body["confidence"]) == (GOOD, {"score": 70}, 0.7)
+    response = await client.post("/v1/decisions", json={"prompt": "bad"})
+    assert response.json()["error"] == {
+        "code": "AnswerSchemaViolation",
+        "message": "the answer has no score: its pattern is not found",
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {
+            "fields": [
+                {
+                    "name": "actions",
+                    "pointer": "/actions",
+                    "type": "Array",
+                    "items": [{"name": "type", "pointer": "/type", "type": "String"}],
+                },
+                {"name": "rest", "pointer": "/rest", "type": "Object"},
+            ]
+        }
+    ],
+)
+async def test_each_action_of_an_answer_has_an_id_of_its_own(client):
+    said = {"actions": [{"type": "wait"}, {"type": "scale"}], "rest": {"none": None}}
+    body = (await client.post("/v1/decisions", json={"prompt": json.dumps(said)})).json()
+    assert body["fields"] == {
+        "actions": [
+            {"id": f"{body['decisionId']}.actions.0", "type": "wait"},
+            {"id": f"{body['decisionId']}.actions.1", "type": "scale"},
+        ],
+        "rest": {"none": None},
+    }
 
 
 BAD_REQUESTS = [

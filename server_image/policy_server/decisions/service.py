@@ -4,13 +4,15 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from policy_api.contract.artifact import Kind
 from policy_models.answers import AnswerCheck
 from policy_models.decision import Decision as Found
 from policy_models.decision import Option, Policy, Refusal, Request
+from policy_models.fields import Violation
 
 from policy_server.artifact import Artifact
 from policy_server.engine.asking import Asker, EngineFailedError, OverloadedError
@@ -29,19 +31,31 @@ class Decision:
     ranking: tuple[Option, ...]
     """The best first; the chosen one need not be it where the policy draws."""
     unseen: tuple[str, ...]
+    fields: Mapping[str, Any] | None
+    """What a generated answer says; each entry of a list has an id of its own."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A decision that failed; the fault is ours."""
+    """A decision that failed; the fault is the version's, or its server's."""
 
     decision_id: str
-    status: int  # HTTP, 5xx
     code: str
     message: str
-    reason: str | None
-    """As a metric's label; None: the version has not even been asked."""
+    reason: str
+    """As a metric's label."""
+
+
+@dataclass(frozen=True)
+class Overload:
+    """A request that was sent away, since too many wait: the version was not asked."""
+
+    decision_id: str
+
+
+Outcome = Decision | Failure | Overload | Refusal
+_STATUS = {Decision: 200, Failure: 500, Overload: 503}  # HTTP
 
 
 class DecisionService:
@@ -62,73 +76,74 @@ class DecisionService:
         """How long the policy has been computing what it computes now."""
         return self._asker.busy_seconds
 
-    async def decide(self, request: Request, role: str) -> Decision | Failure | Refusal:
+    async def decide(self, request: Request, role: str) -> Outcome:
         """Return the decision, or why there is none. A refusal is no decision: never counted."""
         started = time.perf_counter()
         decision_id = str(uuid.uuid4())
-        outcome = await self._ask(request, decision_id)
-        if isinstance(outcome, Refusal):
-            return outcome
+        found = await self._ask(request, decision_id)
+        if isinstance(found, Refusal):
+            return found
         seconds = time.perf_counter() - started
-        if isinstance(outcome, Failure):
-            result: Decision | Failure = outcome
-            reason: str | None = outcome.reason
-        else:
-            chosen = draw(outcome.ranking, self._chance.random())
-            result = Decision(decision_id, chosen, outcome.ranking, outcome.unseen, seconds)
-            reason = None
-        if isinstance(result, Failure) and reason is None:
-            self._metrics.overloaded(role)
-        else:
-            self._metrics.decided(role, seconds, reason)
-        if isinstance(result, Decision) and result.unseen:
-            self._metrics.unseen(role, len(result.unseen))
-        self._log(result, role, seconds, reason)
+        result = found if isinstance(found, Failure | Overload) else self._made(found, decision_id)
+        if isinstance(result, Decision):
+            result = replace(result, seconds=seconds)
+        self._count(result, role, seconds)
+        self._log(result, role, seconds)
         return result
 
-    async def _ask(self, request: Request, decision_id: str) -> Found | Failure | Refusal:
+    async def _ask(
+        self, request: Request, decision_id: str
+    ) -> Found | Failure | Overload | Refusal:
         try:
             outcome = await self._asker.ask(request)
         except OverloadedError:
-            return Failure(
-                decision_id,
-                503,
-                "Overloaded",
-                "too many decisions are waiting: try again after the time that Retry-After says",
-                None,
-            )
+            return Overload(decision_id)
         except EngineFailedError:
             engine_log.exception("the model raised", extra={"fields": {"decisionId": decision_id}})
             return Failure(
                 decision_id,
-                500,
                 "EngineFailed",
                 "the model failed: the server's log says why",
                 REASON_ENGINE,
             )
         if self.writes and request.candidates is None and isinstance(outcome, Found):
-            violation = self._check.violation(outcome.ranking[0].action)
-            if violation is not None:
+            judged = self._check.judged(outcome)
+            if isinstance(judged, Violation):
                 return Failure(
-                    decision_id, 500, "AnswerSchemaViolation", violation, REASON_ANSWER_SCHEMA
+                    decision_id, "AnswerSchemaViolation", judged.message, REASON_ANSWER_SCHEMA
                 )
+            return judged
         return outcome
 
-    def _log(
-        self, result: Decision | Failure, role: str, seconds: float, reason: str | None
-    ) -> None:
+    def _made(self, found: Found, decision_id: str) -> Decision:
+        chosen = draw(found.ranking, self._chance.random())
+        fields = None if found.fields is None else self._check.named(found.fields, decision_id)
+        return Decision(decision_id, chosen, found.ranking, found.unseen, fields, 0.0)
+
+    def _count(self, result: Decision | Failure | Overload, role: str, seconds: float) -> None:
+        match result:
+            case Overload():
+                self._metrics.overloaded(role)
+            case Failure():
+                self._metrics.decided(role, seconds, result.reason)
+            case Decision():
+                self._metrics.decided(role, seconds, None)
+                if result.unseen:
+                    self._metrics.unseen(role, len(result.unseen))
+
+    def _log(self, result: Decision | Failure | Overload, role: str, seconds: float) -> None:
         manifest = self.artifact.manifest
         fields = {
             "decisionId": result.decision_id,
             "policy": manifest.policy,
             "version": manifest.version,
             "role": role,
-            "status": 200 if isinstance(result, Decision) else result.status,
+            "status": _STATUS[type(result)],
             "durationSeconds": round(seconds, 6),
             "valid": isinstance(result, Decision),
         }
-        if reason is not None:
-            fields["reason"] = reason
+        if isinstance(result, Failure):
+            fields["reason"] = result.reason
         log.info("decision", extra={"fields": fields})
 
 

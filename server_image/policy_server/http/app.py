@@ -15,7 +15,7 @@ from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.decisions.service import Decision, DecisionService, Failure
+from policy_server.decisions.service import Decision, DecisionService, Failure, Overload
 from policy_server.http.errors import complaint, status_of
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
@@ -34,6 +34,7 @@ from policy_server.settings import HANG_SECONDS
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = "1"  # a queue of 64 short answers is empty by then
+OVERLOADED = "too many decisions are waiting: try again after the time that Retry-After says"
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
@@ -118,7 +119,9 @@ async def _answer(
     if isinstance(result, Refusal):
         return _refuse(state, status_of(result), result.code, result.message)
     if isinstance(result, Failure):
-        return _error(state, result.status, result.code, result.message, result.decision_id)
+        return _error(state, 500, result.code, result.message, result.decision_id)
+    if isinstance(result, Overload):
+        return _error(state, 503, "Overloaded", OVERLOADED, result.decision_id)
     return _json(shown(state, body, result))
 
 
@@ -133,6 +136,7 @@ def _decided(state: State, body: DecisionRequest, decision: Decision) -> Decisio
         action=None if text else chosen.action,
         sequence=parts if body.state is not None and len(parts) > 1 else None,
         answer=chosen.action if text else None,
+        fields=decision.fields,
         confidence=chosen.confidence,
         propensity=chosen.probability,
         ranking=None

@@ -82,6 +82,13 @@ class DecisionResponse(ApiModel):
     answer: str | None = Field(
         default=None, description="A text policy's answer; it keeps the policy's answer schema."
     )
+    fields: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "What the answer says, as `answerSchema.fields` of the policy declares it. Each entry "
+            "of a list that has declared `items` has an `id` of its own."
+        ),
+    )
     confidence: float | None = Field(
         default=None,
         ge=0,
@@ -90,8 +97,8 @@ class DecisionResponse(ApiModel):
             "How likely it is right. CQL: how often an action whose Q is so far above the others' "
             "succeeded in held-out decisions. Classifier and PlanPreference: the probability. "
             "ConstrainedPPO: the policy's own probability of the action. RewardModel: that it is "
-            "the best of the candidates. Text: the mean probability that the model gave to its "
-            "answer's tokens."
+            "the best of the candidates. Text: the field that `answerSchema.confidence` names, "
+            "else the mean probability that the model gave to its answer's tokens."
         ),
     )
     propensity: float | None = Field(
