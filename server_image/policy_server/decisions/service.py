@@ -4,14 +4,15 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from policy_api.contract.artifact import Kind
 from policy_models.answers import AnswerCheck
 from policy_models.decision import Decision as Found
-from policy_models.decision import Option, Policy, Refusal, Request
+from policy_models.decision import Option, Policy, Refusal, Request, Written
 from policy_models.fields import Violation
 
 from policy_server.artifact import Artifact
@@ -33,6 +34,8 @@ class Decision:
     unseen: tuple[str, ...]
     fields: Mapping[str, Any] | None
     """What a generated answer says; each entry of a list has an id of its own."""
+    written: Written | None
+    """How an answer was generated; None: it was not."""
     seconds: float
 
 
@@ -54,6 +57,8 @@ class Overload:
     decision_id: str
 
 
+_UNANSWERED = (OverloadedError, EngineFailedError)
+_Unanswered = OverloadedError | EngineFailedError
 Outcome = Decision | Failure | Overload | Refusal
 _STATUS = {Decision: 200, Failure: 500, Overload: 503}  # HTTP
 
@@ -78,47 +83,84 @@ class DecisionService:
 
     async def decide(self, request: Request, role: str) -> Outcome:
         """Return the decision, or why there is none. A refusal is no decision: never counted."""
-        started = time.perf_counter()
-        decision_id = str(uuid.uuid4())
-        found = await self._ask(request, decision_id)
-        if isinstance(found, Refusal):
-            return found
-        seconds = time.perf_counter() - started
-        result = found if isinstance(found, Failure | Overload) else self._made(found, decision_id)
-        if isinstance(result, Decision):
-            result = replace(result, seconds=seconds)
+        began, decision_id = time.perf_counter(), new_id()
+        found: Found | Refusal | _Unanswered
+        try:
+            found = await self._asker.ask(request)
+        except _UNANSWERED as error:
+            found = error
+        return self._settled(request, role, decision_id, found, began)
+
+    async def stream(
+        self, request: Request, role: str, decision_id: str
+    ) -> AsyncGenerator[str | Outcome]:
+        """Yield an answer's text as it is written, if it is, and last what `decide` returns.
+
+        Text that was yielded may turn out to break the answer schema: then the last is a Failure.
+        """
+        began, text = time.perf_counter(), ""
+        found: Found | Refusal | _Unanswered | None = None
+        try:
+            async with aclosing(self._asker.stream(request)) as said:
+                async for one in said:
+                    if isinstance(one, str):
+                        text += one
+                        yield one
+                    else:
+                        found = one
+        except _UNANSWERED as error:
+            found = error
+        assert found is not None  # an asker's last word is the outcome
+        result = self._settled(request, role, decision_id, found, began)
+        if isinstance(result, Decision) and result.written is not None:
+            answer = result.chosen.action
+            if answer.startswith(text) and len(answer) > len(text):
+                yield answer[len(text) :]
+        yield result
+
+    def _settled(
+        self,
+        request: Request,
+        role: str,
+        decision_id: str,
+        found: Found | Refusal | _Unanswered,
+        began: float,
+    ) -> Outcome:
+        """Judge, count and log what came of a request."""
+        seconds = time.perf_counter() - began
+        judged = self._judged(request, decision_id, found)
+        if isinstance(judged, Refusal):
+            return judged
+        result = self._made(judged, decision_id, seconds) if isinstance(judged, Found) else judged
         self._count(result, role, seconds)
         self._log(result, role, seconds)
         return result
 
-    async def _ask(
-        self, request: Request, decision_id: str
-    ) -> Found | Failure | Overload | Refusal:
-        try:
-            outcome = await self._asker.ask(request)
-        except OverloadedError:
+    def _judged(
+        self, request: Request, decision_id: str, found: Found | Refusal | _Unanswered
+    ) -> Found | Refusal | Failure | Overload:
+        if isinstance(found, OverloadedError):
             return Overload(decision_id)
-        except EngineFailedError:
-            engine_log.exception("the model raised", extra={"fields": {"decisionId": decision_id}})
-            return Failure(
-                decision_id,
-                "EngineFailed",
-                "the model failed: the server's log says why",
-                REASON_ENGINE,
-            )
-        if self.writes and request.candidates is None and isinstance(outcome, Found):
-            judged = self._check.judged(outcome)
+        if isinstance(found, EngineFailedError):
+            fields = {"decisionId": decision_id}
+            engine_log.error("the model raised", exc_info=found, extra={"fields": fields})
+            sentence = "the model failed: the server's log says why"
+            return Failure(decision_id, "EngineFailed", sentence, REASON_ENGINE)
+        if self.writes and request.candidates is None and isinstance(found, Found):
+            judged = self._check.judged(found)
             if isinstance(judged, Violation):
                 return Failure(
                     decision_id, "AnswerSchemaViolation", judged.message, REASON_ANSWER_SCHEMA
                 )
             return judged
-        return outcome
+        return found
 
-    def _made(self, found: Found, decision_id: str) -> Decision:
+    def _made(self, found: Found, decision_id: str, seconds: float) -> Decision:
         chosen = draw(found.ranking, self._chance.random())
         fields = None if found.fields is None else self._check.named(found.fields, decision_id)
-        return Decision(decision_id, chosen, found.ranking, found.unseen, fields, 0.0)
+        return Decision(
+            decision_id, chosen, found.ranking, found.unseen, fields, found.written, seconds
+        )
 
     def _count(self, result: Decision | Failure | Overload, role: str, seconds: float) -> None:
         match result:
@@ -145,6 +187,11 @@ class DecisionService:
         if isinstance(result, Failure):
             fields["reason"] = result.reason
         log.info("decision", extra={"fields": fields})
+
+
+def new_id() -> str:
+    """Return an id for a decision."""
+    return str(uuid.uuid4())
 
 
 def draw(ranking: Sequence[Option], chance: float) -> Option:

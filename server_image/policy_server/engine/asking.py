@@ -1,7 +1,7 @@
 """How a policy is asked from the event loop, and what may come of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from policy_models.decision import Decision, Policy, Refusal, Request
@@ -29,7 +29,7 @@ class Asker(Protocol):
         """
         ...
 
-    def stream(self, request: Request) -> AsyncIterator[str | Outcome]:
+    def stream(self, request: Request) -> AsyncGenerator[str | Outcome]:
         """Yield an answer's text as it is written, where it is, and last the outcome.
 
         The text is the beginning of the answer: what it lacks is in the outcome. Close it to say
@@ -63,7 +63,7 @@ class Inline:
         except Exception as error:
             raise EngineFailedError(f"{type(error).__name__}: {error}") from error
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Outcome]:
+    async def stream(self, request: Request) -> AsyncGenerator[str | Outcome]:
         """Yield the outcome; see Asker."""
         yield await self.ask(request)
 

@@ -8,7 +8,7 @@ to come back is better off than one that times out.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from policy_models.decision import Policy, Request
@@ -42,7 +42,7 @@ class Batcher:
             raise OverloadedError from None
         return await future
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Outcome]:
+    async def stream(self, request: Request) -> AsyncGenerator[str | Outcome]:
         """Yield the outcome; see Asker."""
         yield await self.ask(request)
 

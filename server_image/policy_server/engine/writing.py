@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -59,11 +59,11 @@ class Scribe:
                 return said
         raise AssertionError("the outcome is the last that is said")
 
-    def stream(self, request: Request) -> AsyncIterator[str | Outcome]:
+    def stream(self, request: Request) -> AsyncGenerator[str | Outcome]:
         """Yield an answer's text as it is written, then the outcome; see Asker."""
         return self._listen(_Asked(request, streamed=True))
 
-    async def _listen(self, asked: _Asked) -> AsyncIterator[str | Outcome]:
+    async def _listen(self, asked: _Asked) -> AsyncGenerator[str | Outcome]:
         if len(self._waiting) >= self._queue_limit:
             raise OverloadedError
         self._waiting.append(asked)

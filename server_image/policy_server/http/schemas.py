@@ -118,6 +118,12 @@ class DecisionResponse(ApiModel):
     latency_seconds: float = Field(ge=0, description="Time in the server, waiting included.")
 
 
+class TokenBody(ApiModel):
+    """An event of a streamed decision: some of an answer, as it was written."""
+
+    text: str = Field(description="To be put behind what came before.")
+
+
 class ScoreBody(ApiModel):
     """What one candidate scored."""
 
