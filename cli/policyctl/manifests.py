@@ -16,6 +16,7 @@ from policy_api.rules.needs import cycle, cycle_sentence, needs
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policy_api.v1alpha1.names import DEPLOYMENT, TRAINING, Names
 from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_models import answers
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -135,6 +136,12 @@ def _kustomized(folder: Path) -> Iterator[tuple[Path, str, Any]]:
 
 def _manifest(folder: Path, source: str, document: dict[str, Any]) -> Manifest:
     name, spec = _checked(source, document, PolicyTrainingSpec, TRAINING)
+    patterns = [
+        f"{source}: {KIND} {name}: spec.{field}: {said}"
+        for field, said in answers.faults(spec.answer_schema)
+    ]
+    if patterns:
+        raise UserError("\n".join(patterns))
     meta = document["metadata"]
     return Manifest(folder, meta.get("namespace", "default"), name, spec)
 

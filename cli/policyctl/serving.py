@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from policy_api.contract.artifact import MANIFEST, PolicyManifest
+from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
 from policy_api.contract.environment import (
     ARTIFACT_PATH_VARIABLE,
     ARTIFACT_SHA256_VARIABLE,
@@ -21,8 +21,10 @@ from policy_api.contract.environment import (
     TRUST_LOOPBACK_VARIABLE,
 )
 from policy_api.contract.serving import ServingConfig
+from policy_models.answers import AnswerCheck
 from policy_models.complaints import complaint
 from policy_models.decision import Decision, Option, Refusal
+from policy_models.fields import Violation
 from policy_models.policy import TEXT, open_policy
 from policy_models.requests import DecisionRequest
 from pydantic import ValidationError
@@ -131,7 +133,8 @@ def ask(folder: Path, request: DecisionRequest, *, explain: bool) -> Decision:
         explain: Whether options come with reasons, where the request does not say.
 
     Raises:
-        UserError: A file was changed, what the kind needs is not installed, or it refuses.
+        UserError: A file was changed, what the kind needs is not installed, it refuses, or its
+            answer breaks its schema.
     """
     made = artifacts.load(folder)
     if found := list(artifacts.faults(folder, made)):
@@ -145,7 +148,12 @@ def ask(folder: Path, request: DecisionRequest, *, explain: bool) -> Decision:
         raise UserError(_missing(made, error)) from error
     if isinstance(outcome, Refusal):
         raise UserError(outcome.message)
-    return outcome
+    if made.kind is not Kind.CAUSAL_LM or request.candidates is not None:
+        return outcome
+    judged = AnswerCheck(made.answer_schema).judged(outcome)
+    if isinstance(judged, Violation):
+        raise UserError(f"{outcome.ranking[0].action}\n{judged.message}: the server withholds it")
+    return judged
 
 
 def _missing(made: PolicyManifest, error: ImportError) -> str:
@@ -187,7 +195,9 @@ def read(text: str) -> dict[str, Any]:
 def describe(decision: Decision, top_k: int) -> str:
     """Return a decision for people: the best option first, with its reasons."""
     if decision.ranking[0].tokens is not None:  # generated: there is no other
-        return f"{decision.ranking[0].action}\n(confidence {_share(decision.ranking[0])})"
+        fields = [f"{name}: {_shown(value)}" for name, value in (decision.fields or {}).items()]
+        sure = f"(confidence {_share(decision.ranking[0])})"
+        return "\n".join([decision.ranking[0].action, *fields, sure])
     shown = decision.ranking[:top_k]
     width = max(len(option.action) for option in shown)
     lines: list[str] = []
@@ -197,6 +207,10 @@ def describe(decision: Decision, top_k: int) -> str:
     if decision.unseen:
         lines.append(f"not seen in training: {', '.join(decision.unseen)}")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _share(option: Option) -> str:
@@ -218,7 +232,10 @@ def to_json(decision: Decision, top_k: int) -> str:
         }
         for option in decision.ranking[:top_k]
     ]
-    return json.dumps({"ranking": options, "unseen": list(decision.unseen)}, ensure_ascii=False)
+    said = {} if decision.fields is None else {"fields": decision.fields}
+    return json.dumps(
+        {"ranking": options, "unseen": list(decision.unseen), **said}, ensure_ascii=False
+    )
 
 
 def body_of(

@@ -14,6 +14,7 @@ from policy_api.v1alpha1.serving import Baseline, FixedRule, Operator, RuleCondi
 from policy_models.answers import AnswerCheck
 from policy_models.decision import Decision, Option, Policy, Refusal, Request, greedy
 from policy_models.features import number_of, values_of
+from policy_models.fields import Violation
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,10 @@ def _fixed(answer: str, check: AnswerCheck, *, writes: bool) -> Chooser:
             "baseline.rule.answer is for policies that write answers, and this one chooses: set "
             "baseline.rule.action instead"
         )
-    if (wrong := check.violation(answer)) is not None:
-        raise UnavailableError(f"baseline.rule.answer breaks the policy's answerSchema: {wrong}")
+    if isinstance(wrong := check.read(answer), Violation):
+        raise UnavailableError(
+            f"baseline.rule.answer breaks the policy's answerSchema: {wrong.message}"
+        )
     return Fixed(answer)
 
 

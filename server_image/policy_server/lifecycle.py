@@ -17,6 +17,7 @@ import uvicorn
 from policy_api import keys
 from policy_api.contract import environment
 from policy_models.decision import Policy, Refusal
+from policy_models.writing import Writer
 from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
@@ -24,6 +25,7 @@ from policy_server.decisions.service import DecisionService
 from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
 from policy_server.engine.batching import Batcher
+from policy_server.engine.writing import Scribe
 from policy_server.http.app import State, create_app
 from policy_server.http.auth import Door
 from policy_server.http.tokens import NoTokensError, Tokens
@@ -178,6 +180,8 @@ async def _open(artifact: Artifact, settings: Settings, open_policy: OpenPolicy)
 def _asker(policy: Policy, settings: Settings) -> Asker:
     if not policy.slow:
         return Inline(policy)
+    if isinstance(policy, Writer):
+        return Scribe(policy, queue_limit=settings.queue_limit, batch_limit=settings.batch_limit)
     return Batcher(
         policy,
         queue_limit=settings.queue_limit,

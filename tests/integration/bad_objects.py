@@ -47,8 +47,43 @@ def store(**fields: Any) -> Obj:
 
 CLASSIFIER: Obj = {"recipe": "Classifier", "sft": None, "base": None}
 
+
 # (fields of the spec, the sentence that the answer must hold)
+def said(name: str = "x", **changes: Any) -> Obj:
+    """Return a spec whose answers have one field."""
+    return {"answerSchema": {"fields": [{"name": name, "type": "Number", **changes}]}}
+
+
+def sure(**changes: Any) -> Obj:
+    """Return a spec whose answers say how sure they are."""
+    spec = said(pattern="(.*)", **changes)
+    return {"answerSchema": {**spec["answerSchema"], "confidence": "x"}}
+
+
+def entries(**changes: Any) -> Obj:
+    """Return a spec whose answers have a list of entries of one field."""
+    return said(pointer="/a", type="Array", items=[{"name": "b", "pointer": "/b", **changes}])
+
+
+_SURE = "confidence must name one of fields, a Number or Integer with min 0 and max 1 or 100"
+
 BAD_TRAININGS: list[tuple[Obj, str]] = [
+    (said(), "spec.answerSchema.fields[0]: Invalid value: set exactly one of pattern and pointer"),
+    (said(pattern="(a)", pointer="/a"), "set exactly one of pattern and pointer"),
+    (said(pattern="abc"), "pattern needs one group: what it finds is the field's value"),
+    (said(pattern="(a)", type="Array"), "a pattern finds a text: type Object and Array need"),
+    (said(pattern="(a)", type="String", max=1), "min and max are for type Number and Integer"),
+    (said(pattern="(a)", min=2, max=1), "min must not be above max"),
+    (said(pointer="a"), "spec.answerSchema.fields[0].pointer: Invalid value"),
+    (said("a-b", pattern="(a)"), "spec.answerSchema.fields[0].name: Invalid value"),
+    (said(pointer="/a", items=[{"name": "b", "pointer": "/b", "type": "String"}]), "items is for"),
+    (entries(type="Object"), 'fields[0].items[0].type: Unsupported value: "Object"'),
+    (entries(type="String", name="id"), "id is the name that the server gives to each entry"),
+    (entries(type="String", min=1), "min and max are for type Number and Integer"),
+    (sure(), _SURE),
+    (sure(min=0, max=2), _SURE),
+    (sure(min=1, max=100), _SURE),
+    ({"answerSchema": {"confidence": "x"}}, _SURE),
     ({"sft": None}, "spec: Invalid value: set sft if and only if recipe is SFT"),
     (
         {"grpo": {"rewards": [REWARD]}},

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 import time
-import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from policy_api.contract.artifact import Kind
@@ -13,87 +14,44 @@ from policy_api.v1alpha1.serving import Mode
 from policy_models.answers import AnswerCheck
 from policy_models.baselines import allowed_of
 from policy_models.decision import Decision as Found
-from policy_models.decision import Option, Policy, Refusal, Request
+from policy_models.decision import Policy, Refusal, Request
+from policy_models.fields import Violation
 
 from policy_server.artifact import Artifact
 from policy_server.decisions import modes
 from policy_server.decisions.modes import Answer, Chances, Source
+from policy_server.decisions.results import (
+    ENGINE_FAILED,
+    OVERLOADED,
+    Asked,
+    Decision,
+    Failure,
+    Fault,
+    Outcome,
+    new_id,
+    timed_out,
+)
 from policy_server.decisions.serving import Serving, in_force
 from policy_server.engine.asking import Asker, EngineFailedError, OverloadedError
-from policy_server.metrics import (
-    REASON_ANSWER_SCHEMA,
-    REASON_ENGINE,
-    REASON_SAFETY,
-    REASON_TIMEOUT,
-    Metrics,
-)
+from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_SAFETY, Metrics
 
 log = logging.getLogger("policy_server.decisions")
 engine_log = logging.getLogger(__name__)
 
+_UNANSWERED = (TimeoutError, OverloadedError, EngineFailedError)
+
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked, and when it was answered: of every decision, made or failed."""
+class _Call:
+    """One request while it is answered."""
 
     decision_id: str
     request: Request
     role: str
-    mode: Mode
-    """Which was in force."""
-    seconds: float
-    """In the server, waiting included."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why the policy has no answer; it is ours."""
-
-    status: int  # HTTP, 5xx
-    code: str
-    message: str
-    reason: str | None
-    """As a metric's label; None: the version has not even been asked."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What was decided."""
-
-    asked: Asked
-    answer: Answer
-    unseen: tuple[str, ...] = ()
-    failed: str | None = None
-    """Why the policy has no answer and its baseline answered; None: it has one."""
-
-    @property
-    def chosen(self) -> Option:
-        """What is answered."""
-        return self.answer.chosen
-
-    @property
-    def ranking(self) -> tuple[Option, ...]:
-        """The best first; the chosen one need not be it where chance has a part."""
-        return self.answer.ranking
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A decision that failed."""
-
-    asked: Asked
-    fault: Fault
-
-
-OVERLOADED = Fault(
-    503,
-    "Overloaded",
-    "too many decisions are waiting: try again after the time that Retry-After says",
-    None,
-)
-ENGINE_FAILED = Fault(
-    500, "EngineFailed", "the model failed: the server's log says why", REASON_ENGINE
-)
+    serving: Serving
+    """What was in force when it came."""
+    began: float
+    """By time.perf_counter."""
 
 
 class DecisionService:
@@ -131,9 +89,7 @@ class DecisionService:
             self._metrics.config_refused()
             log.error("%s", problem)
 
-    async def decide(
-        self, request: Request, role: str, *, ranks: bool = False
-    ) -> Decision | Failure | Refusal:
+    async def decide(self, request: Request, role: str, *, ranks: bool = False) -> Outcome:
         """Return the decision, or why there is none. A refusal is no decision: never counted.
 
         Args:
@@ -141,82 +97,143 @@ class DecisionService:
             role: Under which it is asked.
             ranks: All candidates are to be ranked, and none is chosen: no mode has a part in it.
         """
-        started = time.perf_counter()
-        decision_id = str(uuid.uuid4())
-        serving = self.serving
-        outcome = await self._ask(request, serving.config, decision_id)
-        if isinstance(outcome, Refusal):
-            return outcome
-        answer = self._ranked(outcome) if ranks else self._answer(outcome, request, serving)
-        mode = serving.config.mode or Mode.PRIMARY
-        asked = Asked(decision_id, request, role, mode, time.perf_counter() - started)
+        call = _Call(new_id(), request, role, self.serving, time.perf_counter())
+        limit = call.serving.config.timeout_milliseconds
+        found: Found | Fault | Refusal
+        try:
+            async with asyncio.timeout(None if limit is None else limit / 1000):
+                found = await self._asker.ask(request)
+        except _UNANSWERED as error:
+            found = self._fault(call, error)
+        return self._settled(call, found, ranks=ranks)
+
+    async def stream(
+        self, request: Request, role: str, decision_id: str
+    ) -> AsyncGenerator[str | Outcome]:
+        """Yield an answer's text as it is written, if it is, and last what `decide` returns.
+
+        Text that was yielded may turn out to break the answer schema: then the last is a Failure.
+        What must not be said at all, or may be the baseline's in the end, is yielded when it is
+        whole and judged.
+        """
+        call = _Call(decision_id, request, role, self.serving, time.perf_counter())
+        held = self._check.withholds or call.serving.baseline is not None
+        text = ""
+        found: Found | Fault | Refusal | None = None
+        async with aclosing(self._said(call)) as said:
+            async for one in said:
+                if not isinstance(one, str):
+                    found = one
+                elif not held:
+                    text += one
+                    yield one
+        assert found is not None  # the outcome is the last that is said
+        result = self._settled(call, found)
+        if isinstance(result, Decision) and result.written is not None:
+            answer = result.chosen.action
+            if answer.startswith(text) and len(answer) > len(text):
+                yield answer[len(text) :]
+        yield result
+
+    async def _said(self, call: _Call) -> AsyncGenerator[str | Found | Fault | Refusal]:
+        """Yield what the policy says, within its time."""
+        limit = call.serving.config.timeout_milliseconds
+        loop = asyncio.get_running_loop()
+        until = None if limit is None else loop.time() + limit / 1000
+        async with aclosing(self._asker.stream(call.request)) as said:
+            while True:
+                one: str | Found | Fault | Refusal
+                try:
+                    async with asyncio.timeout_at(until):
+                        one = await anext(said)
+                except _UNANSWERED as error:
+                    one = self._fault(call, error)
+                yield one
+                if not isinstance(one, str):
+                    return
+
+    def _fault(self, call: _Call, error: Exception) -> Fault:
+        """Return why the policy has no answer; call it where the error is handled."""
+        if isinstance(error, TimeoutError):
+            return timed_out(call.serving.config.timeout_milliseconds)
+        if isinstance(error, OverloadedError):
+            return OVERLOADED
+        fields = {"decisionId": call.decision_id}
+        engine_log.exception("the model raised", extra={"fields": fields})
+        return ENGINE_FAILED
+
+    def _settled(
+        self, call: _Call, found: Found | Fault | Refusal, *, ranks: bool = False
+    ) -> Outcome:
+        """Judge, count and log what came of a request."""
+        if isinstance(found, Refusal):
+            return found
+        outcome = self._judged(call.request, found)
+        answer = self._ranked(outcome) if ranks else self._answer(outcome, call)
+        mode = call.serving.config.mode or Mode.PRIMARY
+        seconds = time.perf_counter() - call.began
+        asked = Asked(call.decision_id, call.request, call.role, mode, seconds)
         result: Decision | Failure
         if answer is not None:
-            unseen = outcome.unseen if isinstance(outcome, Found) else ()
-            failed = outcome.reason if isinstance(outcome, Fault) else None
-            result = Decision(asked, answer, unseen, failed)
+            result = self._made(asked, outcome, answer)
         else:
             assert isinstance(outcome, Fault)  # to what the policy says there is an answer
             result = Failure(asked, outcome)
-        self._record(result)
+        self._count(result)
+        self._log(result)
         return result
 
-    async def _ask(
-        self, request: Request, config: ServingConfig, decision_id: str
-    ) -> Found | Fault | Refusal:
-        """Return what the policy says, or why it says nothing that may be given out."""
-        limit = config.timeout_milliseconds
-        try:
-            async with asyncio.timeout(None if limit is None else limit / 1000):
-                outcome = await self._asker.ask(request)
-        except TimeoutError:
-            message = f"the policy has not answered within {limit} ms, its timeoutMilliseconds"
-            return Fault(504, "Timeout", f"{message}: try again", REASON_TIMEOUT)
-        except OverloadedError:
-            return OVERLOADED
-        except EngineFailedError:
-            engine_log.exception("the model raised", extra={"fields": {"decisionId": decision_id}})
-            return ENGINE_FAILED
-        if self.writes and request.candidates is None and isinstance(outcome, Found):
-            text = outcome.ranking[0].action
-            if (wrong := self._check.violation(text)) is not None:
-                unsafe = self._check.safety_violation(text) is not None
-                reason = REASON_SAFETY if unsafe else REASON_ANSWER_SCHEMA
-                return Fault(500, "AnswerSchemaViolation", wrong, reason)
-        return outcome
+    def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:
+        """Return what may be given out: an answer that was generated keeps its schema."""
+        if isinstance(found, Fault) or not self.writes or request.candidates is not None:
+            return found
+        judged = self._check.judged(found)
+        if isinstance(judged, Violation):
+            reason = REASON_SAFETY if judged.unsafe else REASON_ANSWER_SCHEMA
+            return Fault(500, "AnswerSchemaViolation", judged.message, reason)
+        return judged
 
-    def _answer(self, outcome: Found | Fault, request: Request, serving: Serving) -> Answer | None:
+    def _answer(self, outcome: Found | Fault, call: _Call) -> Answer | None:
         """Return what is answered; None: nothing, as the policy failed and there is no baseline."""
-        chances = Chances.draw(self._random)
+        chances, config = Chances.draw(self._random), call.serving.config
         if isinstance(outcome, Found):
-            unsure = serving.config.mode is Mode.HYBRID
-            fallback = self._fallback(request, serving) if unsure else None
-            return modes.of_policy(outcome, serving.config, fallback, chances)
+            unsure = config.mode is Mode.HYBRID
+            return modes.of_policy(
+                outcome, config, self._fallback(call) if unsure else None, chances
+            )
         if outcome.reason is None:
             return None  # sent away: a caller that comes back is answered by the policy
-        fallback = self._fallback(request, serving)
-        return (
-            None
-            if fallback is None
-            else modes.of_failure(outcome.reason, serving.config, fallback, chances)
-        )
+        fallback = self._fallback(call)
+        if fallback is None:
+            return None
+        return modes.of_failure(outcome.reason, config, fallback, chances)
 
     def _ranked(self, outcome: Found | Fault) -> Answer | None:
         if isinstance(outcome, Fault):
             return None
         return Answer(outcome.ranking[0], outcome.ranking, Source.POLICY)
 
-    def _fallback(self, request: Request, serving: Serving) -> Found | None:
+    def _fallback(self, call: _Call) -> Found | None:
         """Return what the baseline says, without asking the model."""
-        if serving.baseline is None:
+        baseline, request = call.serving.baseline, call.request
+        if baseline is None:
             return None
         allowed = allowed_of(self._policy, request)
-        return None if isinstance(allowed, Refusal) else serving.baseline.choose(request, allowed)
+        return None if isinstance(allowed, Refusal) else baseline.choose(request, allowed)
 
-    def _record(self, result: Decision | Failure) -> None:
-        """Count a decision and log it, made or failed: each passes here once."""
-        asked, role = result.asked, result.asked.role
-        reason = result.failed if isinstance(result, Decision) else result.fault.reason
+    def _made(self, asked: Asked, outcome: Found | Fault, answer: Answer) -> Decision:
+        generated = self.writes and asked.request.candidates is None
+        said = self._check.read(answer.chosen.action) if generated else {}
+        assert not isinstance(said, Violation)  # the policy's and the baseline's are checked
+        fields = self._check.named(said, asked.decision_id) if said else None
+        if isinstance(outcome, Fault):
+            return Decision(asked, answer, fields=fields, failed=outcome.reason)
+        written = outcome.written if answer.source is Source.POLICY else None
+        return Decision(asked, answer, outcome.unseen, fields, written)
+
+    def _count(self, result: Decision | Failure) -> None:
+        """Count a decision, made or failed: each passes here once."""
+        asked, role, reason = result.asked, result.asked.role, _reason(result)
         if isinstance(result, Failure) and reason is None:
             self._metrics.overloaded(role)
         else:
@@ -234,10 +251,9 @@ class DecisionService:
             )
             if result.unseen:
                 self._metrics.unseen(role, len(result.unseen))
-        self._log(result, reason)
 
-    def _log(self, result: Decision | Failure, reason: str | None) -> None:
-        manifest, asked = self.artifact.manifest, result.asked
+    def _log(self, result: Decision | Failure) -> None:
+        manifest, asked, reason = self.artifact.manifest, result.asked, _reason(result)
         fields = {
             "decisionId": asked.decision_id,
             "policy": manifest.policy,
@@ -253,3 +269,8 @@ class DecisionService:
         if reason is not None:
             fields["reason"] = reason
         log.info("decision", extra={"fields": fields})
+
+
+def _reason(result: Decision | Failure) -> str | None:
+    """Return why the policy failed, as a metric's label; None: it did not, or was not asked."""
+    return result.failed if isinstance(result, Decision) else result.fault.reason

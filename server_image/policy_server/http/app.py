@@ -4,11 +4,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from policy_api import keys
 from policy_api.contract import paths
 from policy_api.v1alpha1.serving import Mode
 from policy_models.actions import SEQUENCE
@@ -17,9 +16,12 @@ from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.decisions.service import Decision, DecisionService, Failure
+from policy_server.decisions.results import Decision, Failure, Outcome, new_id
+from policy_server.decisions.service import DecisionService
+from policy_server.http import chat, streaming
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
-from policy_server.http.errors import complaint, status_of
+from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
+from policy_server.http.headers import Accept, Role
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
     DecisionResponse,
@@ -29,6 +31,7 @@ from policy_server.http.schemas import (
     PolicyResponse,
     ScoreBody,
     ScoresResponse,
+    TokenBody,
     reasons_of,
 )
 from policy_server.metrics import Metrics, role_of
@@ -36,7 +39,6 @@ from policy_server.settings import HANG_SECONDS
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_SECONDS = "1"  # a queue of 64 short answers is empty by then
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
@@ -49,9 +51,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (504, "The policy took longer than timeoutMilliseconds, and there is no baseline."),
     )
 }
-
-
-Role = Annotated[str | None, Header(alias=keys.ROLE_HEADER, include_in_schema=False)]
 
 
 Body = TypeVar("Body", DecisionRequest, ScoresRequest)
@@ -90,6 +89,7 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
     app.add_middleware(Guarded, door=door, refuse=stop)
     app.add_middleware(Guard, draining=lambda: state.draining)
     _add_decisions(app, state)
+    chat.add(app, state)
     _add_probes(app, state)
     _add_refusals(app, state)
     return app
@@ -97,8 +97,10 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
 
 def _add_decisions(app: FastAPI, state: State) -> None:
     @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=ERRORS)
-    async def decide(body: DecisionRequest, role: Role = None) -> Response:
-        """Ask the policy for one decision."""
+    async def decide(body: DecisionRequest, role: Role = None, accept: Accept = None) -> Response:
+        """Ask the policy for one decision; with `Accept: text/event-stream`, as it is written."""
+        if streaming.wanted(accept):
+            return await _stream(state, body, role)
         return await _answer(state, body, role, _decided)
 
     @app.post(paths.SCORES, response_model=ScoresResponse, responses=ERRORS)
@@ -133,12 +135,41 @@ async def _answer(
         return _not_ready(state)
     ranks = isinstance(body, ScoresRequest)
     result = await state.service.decide(body.request(), role_of(role), ranks=ranks)
+    if isinstance(result, Decision):
+        return _json(shown(state, body, result))
+    return _not_decided(state, result)
+
+
+async def _stream(state: State, body: DecisionRequest, role: str | None) -> Response:
+    if state.service is None:
+        return _not_ready(state)
+    said = state.service.stream(body.request(), role_of(role), new_id())
+    first = await anext(said)
+    if not isinstance(first, str | Decision):
+        return _not_decided(state, first)
+
+    def event(one: str | Outcome) -> bytes:
+        if isinstance(one, str):
+            return streaming.event("token", TokenBody(text=one))
+        if isinstance(one, Decision):
+            return streaming.event("decision", _decided(state, body, one))
+        return streaming.event("error", _error_body(state, *_told(one)))
+
+    return streaming.response(first, said, event)
+
+
+def _not_decided(state: State, result: Failure | Refusal) -> Response:
+    code, message, decision_id = _told(result)
     if isinstance(result, Refusal):
-        return _refuse(state, status_of(result), result.code, result.message)
-    if isinstance(result, Failure):
-        fault = result.fault
-        return _error(state, fault.status, fault.code, fault.message, result.asked.decision_id)
-    return _json(shown(state, body, result))
+        return _refuse(state, status_of(result), code, message)
+    return _error(state, status_of(result), code, message, decision_id)
+
+
+def _told(result: Failure | Refusal) -> tuple[str, str, str | None]:
+    """Return the code and the sentence of what is no decision, and its id if it has one."""
+    if isinstance(result, Refusal):
+        return result.code, result.message, None
+    return result.fault.code, result.fault.message, result.asked.decision_id
 
 
 def _decided(state: State, body: DecisionRequest, decision: Decision) -> DecisionResponse:
@@ -157,6 +188,7 @@ def _decided(state: State, body: DecisionRequest, decision: Decision) -> Decisio
         sequence=parts if body.state is not None and len(parts) > 1 and not advised else None,
         answer=chosen.action if text and not advised else None,
         auto_approved=decision.answer.auto_approved,
+        fields=decision.fields,
         confidence=chosen.confidence,
         propensity=chosen.probability,
         ranking=None
@@ -250,16 +282,21 @@ def _refuse(state: State, status: int, code: str, message: str) -> Response:
 def _error(
     state: State, status: int, code: str, message: str, decision_id: str | None = None
 ) -> Response:
-    body = ErrorResponse(
+    response = _json(_error_body(state, code, message, decision_id), status)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["retry-after"] = RETRY_AFTER_SECONDS
+    return response
+
+
+def _error_body(
+    state: State, code: str, message: str, decision_id: str | None = None
+) -> ErrorResponse:
+    return ErrorResponse(
         error=ErrorBody(code=code, message=message),
         policy=state.policy,
         version=state.version,
         decision_id=decision_id,
     )
-    response = _json(body, status)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["retry-after"] = RETRY_AFTER_SECONDS
-    return response
 
 
 def _json(body: BaseModel, status: int = 200) -> Response:

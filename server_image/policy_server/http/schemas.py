@@ -112,6 +112,13 @@ class DecisionResponse(ApiModel):
             "decisions may, and in mode Advisor, where none may."
         ),
     )
+    fields: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "What the answer says, as `answerSchema.fields` of the policy declares it. Each entry "
+            "of a list that has declared `items` has an `id` of its own."
+        ),
+    )
     confidence: float | None = Field(
         default=None,
         ge=0,
@@ -120,8 +127,9 @@ class DecisionResponse(ApiModel):
             "How likely it is right. CQL: how often an action whose Q is so far above the others' "
             "succeeded in held-out decisions. Classifier and PlanPreference: the probability. "
             "ConstrainedPPO: the policy's own probability of the action. RewardModel: that it is "
-            "the best of the candidates. Text: the mean probability that the model gave to its "
-            "answer's tokens. A baseline that knows how often an action succeeded says that."
+            "the best of the candidates. Text: the field that `answerSchema.confidence` names, "
+            "else the mean probability that the model gave to its answer's tokens. A baseline "
+            "that knows how often an action succeeded says that."
         ),
     )
     propensity: float | None = Field(
@@ -145,6 +153,12 @@ class DecisionResponse(ApiModel):
     )
     tokens: int | None = Field(default=None, ge=0, description="Length of the answer, in tokens.")
     latency_seconds: float = Field(ge=0, description="Time in the server, waiting included.")
+
+
+class TokenBody(ApiModel):
+    """An event of a streamed decision: some of an answer, as it was written."""
+
+    text: str = Field(description="To be put behind what came before.")
 
 
 class ScoreBody(ApiModel):
