@@ -91,6 +91,17 @@ METRIC_BASELINE_ANSWERS: Final = "policyops_baseline_answers_total"  # also by r
 METRIC_AUTO_APPROVED: Final = "policyops_auto_approved_total"
 METRIC_CONFIDENCE: Final = "policyops_confidence"
 METRIC_SAFETY_VIOLATIONS: Final = "policyops_safety_violations_total"
+METRIC_REWARDS: Final = "policyops_rewards_total"
+METRIC_REWARD_GAINED: Final = "policyops_reward_gained_total"
+METRIC_REWARD_LOST: Final = "policyops_reward_lost_total"
+METRIC_REWARD_SQUARES: Final = "policyops_reward_squares_total"
+METRIC_OUTCOMES: Final = "policyops_outcomes_total"  # also by success
+METRIC_FOLLOWED: Final = "policyops_followed_total"  # also by followed
+METRIC_FEEDBACK: Final = "policyops_feedback_total"  # also by label
+METRIC_OVERRIDES: Final = "policyops_overrides_total"
+METRIC_LOG_QUEUE: Final = "policyops_decision_log_queue"  # without a role, as all of the log's own
+METRIC_LOG_SPOOL: Final = "policyops_decision_log_spool_bytes"
+METRIC_LOG_DROPPED: Final = "policyops_decision_log_dropped_total"
 METRIC_SERVING_CONFIG_ERRORS: Final = "policyops_serving_config_errors_total"  # without a role
 
 # Metrics of the operator.

@@ -109,6 +109,8 @@ class News:
     reward: float | None = None
     success: bool | None = None
     followed: bool | None = None
+    feedback: bool = False
+    """Whether a person said something."""
     label: Label | None = None
     overridden: bool = False
 

@@ -6,7 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ROOTS = ("state", "prompt", "candidates", "context", "answer", "nextState", "text")
+ROOTS = (
+    "state",
+    "prompt",
+    "candidates",
+    "context",
+    "answer",
+    "fields",
+    "nextState",
+    "text",
+    "correctedAction",
+)
 """What may hold what callers sent, by its name in the HTTP interface."""
 
 

@@ -242,6 +242,7 @@ def _news_of(about: _About, row: Mapping[Any, Any]) -> News:
         reward=row.get("reward"),
         success=row.get("success"),
         followed=row.get("followed"),
+        feedback="corrected_action" in row,
         label=None if label is None else Label(label),
         overridden=corrected is not None and corrected != about.action,
     )

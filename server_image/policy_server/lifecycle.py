@@ -16,11 +16,14 @@ from types import FrameType
 import uvicorn
 from policy_api import keys
 from policy_api.contract import environment
+from policy_api.contract.artifact import Kind
 from policy_models.decision import Policy, Refusal
 from policy_models.writing import Writer
 from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
+from policy_server.decisions.results import Decision as Made
+from policy_server.decisions.results import Failure
 from policy_server.decisions.service import DecisionService
 from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
@@ -30,6 +33,10 @@ from policy_server.http.app import State, create_app
 from policy_server.http.auth import Door
 from policy_server.http.tokens import NoTokensError, Tokens
 from policy_server.metrics import Metrics
+from policy_server.records.keeping import Decider
+from policy_server.records.log import DecisionLog, Keywords
+from policy_server.records.metrics import LogMetrics
+from policy_server.records.opening import open_log
 from policy_server.settings import Settings, SettingsInvalidError
 
 log = logging.getLogger(__name__)
@@ -39,6 +46,8 @@ OpenPolicy = Callable[[Artifact, Settings], Policy]
 # After the drain: time for the answers that are being generated, which take a large model on a CPU
 # long. With the default drain it ends before the 60 s that the operator gives a pod after SIGTERM.
 FINISH_SECONDS = 50
+# After that, for what the decision log has not written yet.
+LOG_SECONDS = 4
 # Envoy keeps an idle connection for an hour. Whoever closes first risks that a request is on its
 # way: it must not be the server.
 KEEP_ALIVE_SECONDS = 3700
@@ -80,6 +89,7 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     """
     metrics = Metrics(settings.policy, settings.version)
     state = State(settings.policy, settings.version, metrics, hang_seconds=settings.hang_seconds)
+    state.log = _log(settings, metrics)
     config = uvicorn.Config(
         create_app(state, _door(settings)),
         log_config=None,
@@ -97,6 +107,8 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     await server.serve(sockets=[listener])
     life.cancel()
     (end,) = await asyncio.gather(life, return_exceptions=True)
+    if state.log is not None:
+        await asyncio.to_thread(state.log.close, LOG_SECONDS)
     match end:
         case asyncio.CancelledError():
             log.info("stopped")
@@ -107,6 +119,17 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
             return keys.EXIT_DATA_INVALID
         case _:
             raise RuntimeError("the engine's worker ended") from end
+
+
+def _log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+    """Return what keeps decisions, if anything does.
+
+    Raises:
+        SettingsInvalidError: It can't be opened.
+    """
+    if settings.log is None:
+        return None
+    return open_log(settings.log, LogMetrics(metrics.registry, settings.policy, settings.version))
 
 
 def _door(settings: Settings) -> Door:
@@ -151,7 +174,7 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
             raise ArtifactRefusedError(f"the model can't answer: {first.message}")
         gc.collect()
         gc.freeze()  # the model's objects live as long as the process: don't visit them again
-        service = DecisionService(artifact, policy, asker, state.metrics)
+        service = DecisionService(artifact, policy, asker, state.metrics, _keeper(state, artifact))
         told = ServingFile(settings.serving_file, service.tell, state.metrics.config_refused)
         await told.look()  # before the first decision
         state.service = service
@@ -161,6 +184,16 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
             await worker
     finally:
         worker.cancel()
+
+
+def _keeper(state: State, artifact: Artifact) -> Callable[[Made | Failure], None]:
+    """Return what keeps each decision of an artifact."""
+    manifest = artifact.manifest
+    state.keywords = Keywords.of(manifest)
+    if state.log is None:
+        return lambda _: None
+    writes = manifest.kind is Kind.CAUSAL_LM
+    return state.log.keeper(Decider(manifest.policy, manifest.version, writes))
 
 
 async def _open(artifact: Artifact, settings: Settings, open_policy: OpenPolicy) -> Policy:

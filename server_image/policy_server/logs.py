@@ -34,3 +34,4 @@ def setup() -> None:
     # Each decision has its own line: uvicorn's and httpx's line a request would double it.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # the log's own line says it

@@ -37,45 +37,46 @@ class Metrics:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, policy: str, version: int) -> None:
-        self._registry = CollectorRegistry(auto_describe=True)
+        self.registry = CollectorRegistry(auto_describe=True)
+        """For what counts beside this."""
         decisions = Counter(
             keys.METRIC_DECISIONS,
             "Decisions that were made or failed: no bad requests, and nothing that was sent away.",
             _LABELS,
-            registry=self._registry,
+            registry=self.registry,
         )
         errors = Counter(
             keys.METRIC_DECISION_ERRORS,
             "Decisions that the policy failed, also where its baseline answered instead.",
             (*_LABELS, "reason"),
-            registry=self._registry,
+            registry=self.registry,
         )
         seconds = Histogram(
             keys.METRIC_DECISION_SECONDS,
             "Time from a decision's request to its answer, waiting included, in seconds.",
             _LABELS,
             buckets=BUCKETS,
-            registry=self._registry,
+            registry=self.registry,
         )
         overloads = Counter(
             keys.METRIC_OVERLOADS,
             "Requests that were sent away since the queue was full: no fault of the version's.",
             _LABELS,
-            registry=self._registry,
+            registry=self.registry,
         )
         unseen = Counter(
             keys.METRIC_UNSEEN_CATEGORIES,
             "Features of decisions with a category that the training data did not have.",
             _LABELS,
-            registry=self._registry,
+            registry=self.registry,
         )
         unauthorized = Counter(
             keys.METRIC_UNAUTHORIZED,
             "Requests without a token of this policy's callers: answered with 401, no decisions.",
             _LABELS,
-            registry=self._registry,
+            registry=self.registry,
         )
-        self._answers = AnswerMetrics(self._registry, policy, version)
+        self._answers = AnswerMetrics(self.registry, policy, version)
         number = str(version)
         self._unauthorized = {role: unauthorized.labels(policy, number, role) for role in ROLES}
         self._overloads = {role: overloads.labels(policy, number, role) for role in ROLES}
@@ -129,7 +130,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return the exposition that Prometheus scrapes."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 class AnswerMetrics:

@@ -1,5 +1,6 @@
 """What the pod's environment tells the server, checked once at start."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,13 @@ from policy_api.base import SHA256
 from policy_api.contract.environment import (
     ARTIFACT_PATH_VARIABLE,
     ARTIFACT_SHA256_VARIABLE,
+    DEPLOYMENT_VARIABLE,
+    LOG_REDACT_KEY_FILE_VARIABLE,
+    LOG_REDACT_VARIABLE,
+    LOG_RETENTION_VARIABLE,
+    LOG_SPOOL_VARIABLE,
+    LOG_URL_FILE_VARIABLE,
+    NAMESPACE_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
     SERVING_DIR,
@@ -27,6 +35,40 @@ Number = TypeVar("Number", int, float)
 
 class SettingsInvalidError(Exception):
     """An environment variable is missing or wrong; the message says which and what it must be."""
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Where what is decided is kept, and how."""
+
+    url_file: Path
+    namespace: str
+    deployment: str
+    spool_folder: Path
+    redact: tuple[str, ...] = ()
+    """JSON pointers to what must not be kept."""
+    redaction_key_file: Path | None = None
+    retention_days: int | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "LogOptions | None":
+        """Read and check the environment; None: nothing is kept.
+
+        Raises:
+            SettingsInvalidError: A variable is missing or wrong.
+        """
+        url_file = _path(env, LOG_URL_FILE_VARIABLE)
+        if url_file is None:
+            return None
+        return cls(
+            url_file,
+            _required(env, NAMESPACE_VARIABLE),
+            _required(env, DEPLOYMENT_VARIABLE),
+            Path(_required(env, LOG_SPOOL_VARIABLE)),
+            tuple(json.loads(env.get(LOG_REDACT_VARIABLE) or "[]")),
+            _path(env, LOG_REDACT_KEY_FILE_VARIABLE),
+            _number(env, LOG_RETENTION_VARIABLE, int, 0, 1) or None,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,6 +102,7 @@ class Settings:
     trust_loopback: bool = False
     # What the deployment says of serving; without the file the defaults are in force.
     serving_file: Path = Path(SERVING_DIR, SERVING_FILE)
+    log: LogOptions | None = None
     download_folder: Path = Path("/tmp/policy")  # noqa: S108 - the pod's own emptyDir
     termination_log: Path = Path(TERMINATION_LOG)
 
@@ -94,6 +137,7 @@ class Settings:
             trust_loopback=env.get(TRUST_LOOPBACK_VARIABLE, "") == "1",
             threads=_number(env, "OMP_NUM_THREADS", int, 1, 1),
             serving_file=Path(env.get(SERVING_PATH_VARIABLE) or cls.serving_file),
+            log=LogOptions.from_env(env),
             download_folder=Path(env.get("DOWNLOAD_FOLDER", "/tmp/policy")),  # noqa: S108
             termination_log=cls.termination_log_of(env),
         )

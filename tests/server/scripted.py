@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-from policy_models.decision import Decision, Option, Question, Refusal, Request
+from policy_models.decision import Decision, Option, Question, Refusal, Request, greedy
 from policy_server import logs
 from policy_server.lifecycle import serve
 from policy_server.settings import Settings
@@ -58,15 +58,16 @@ class Scripted:
             raise RuntimeError("the weights are upside down")
         if "long" in text:
             return Refusal("PromptTooLong", "the prompt has 9 tokens, at most 8: shorten it")
-        if text.startswith("{"):
-            return Decision((Option(text, 0.75, 1.0, 0.75, tokens=12),))
+        if request.candidates is not None:
+            return Decision(greedy(Option(c, -i) for i, c in enumerate(request.candidates)))
         if "bad" in text:
             return Decision((Option("no score here, sorry", 0.5, 1.0, 0.5, tokens=5),))
         if "leak" in text:
             return Decision(
                 (Option(f"{GOOD} The password is swordfish.", 0.9, 1.0, 0.9, tokens=9),)
             )
-        return Decision((Option(GOOD, 0.75, 1.0, 0.75, tokens=12),))
+        answer = text if text.startswith("{") else GOOD
+        return Decision((Option(answer, 0.75, 1.0, 0.75, tokens=12),))
 
 
 def asked(prompt: str) -> Request:
@@ -84,7 +85,7 @@ async def server(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, Path]]:
     """Run a server process; yield it, its URL once it is ready, and the file of its log."""
     log = Path(env["TERMINATION_LOG"]).with_name("server.log")
-    folders = [str(ROOT / name) for name in ("api", "models", "server_image", "tests")]
+    folders = [str(ROOT / name) for name in ("api", "models", "records", "server_image", "tests")]
     path = ":".join([*filter(None, [env.get("SERVER_BLOCKED")]), *folders])
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from policy_api import keys
-from policy_api.contract.paths import FEEDBACK, PUBLISHED
+from policy_api.contract.paths import PUBLISHED
 from policy_server.artifact import open_artifact
 from policy_server.decisions.service import DecisionService
 from policy_server.engine.batching import Batcher
@@ -489,7 +489,12 @@ async def test_no_path_below_a_published_one_leads_elsewhere(client, path):
 async def test_the_interface_is_documented(client):
     assert "swagger" in (await client.get("/docs")).text
     document = (await client.get("/openapi.json")).json()
-    assert set(document["paths"]) == {*PUBLISHED, "/v1/policy"} - {FEEDBACK}
+    assert set(document["paths"]) == {
+        *PUBLISHED,
+        "/v1/policy",
+        "/v1/decisions/{decision_id}",
+        "/v1/decisions/{decision_id}/outcome",
+    }
     responses = document["paths"]["/v1/decisions"]["post"]["responses"]
     assert set(responses) == {"200", "400", "413", "415", "422", "500", "503", "504"}
     assert "decisionId" in document["components"]["schemas"]["DecisionResponse"]["properties"]

@@ -32,5 +32,15 @@ POLICY_VERSION_VARIABLE: Final = "POLICY_VERSION"
 TOKEN_FILE_VARIABLE: Final = "AUTH_TOKEN_FILE"  # noqa: S105 - a file's path
 TRUST_LOOPBACK_VARIABLE: Final = "TRUST_LOOPBACK"  # 1: callers of this machine are known
 CALLERS_DIR: Final = "/var/run/secrets/policyops-callers"
+# …where it keeps what it decides; unset: nowhere.
+LOG_URL_FILE_VARIABLE: Final = "DECISION_LOG_URL_FILE"
+LOG_REDACT_VARIABLE: Final = "DECISION_LOG_REDACT"  # JSON pointers, as a JSON list
+LOG_REDACT_KEY_FILE_VARIABLE: Final = "DECISION_LOG_REDACTION_KEY_FILE"
+LOG_RETENTION_VARIABLE: Final = "DECISION_LOG_RETENTION_DAYS"
+LOG_SPOOL_VARIABLE: Final = "DECISION_LOG_SPOOL"  # a folder that outlives the container
+LOG_DIR: Final = "/var/run/secrets/policyops-decision-log"
+LOG_SPOOL_DIR: Final = "/var/spool/policyops"
+NAMESPACE_VARIABLE: Final = "POLICY_NAMESPACE"  # of the PolicyDeployment, in which its log lives
+DEPLOYMENT_VARIABLE: Final = "POLICY_DEPLOYMENT"
 # …and the file that says how decisions are made; it may change while the server runs.
 SERVING_PATH_VARIABLE: Final = "POLICY_SERVING_PATH"

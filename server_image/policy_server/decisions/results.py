@@ -1,15 +1,25 @@
 """What comes of a request: a decision, a failure, or a refusal. Pure."""
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from policy_api.v1alpha1.serving import Mode
 from policy_models.decision import Option, Refusal, Request, Written
+from policy_records.ids import uuid7
 
 from policy_server.decisions.modes import Answer
 from policy_server.metrics import REASON_ENGINE, REASON_TIMEOUT
+
+
+@dataclass(frozen=True)
+class About:
+    """What a request says beside what is asked: kept with the decision, read by no policy."""
+
+    run_id: str | None = None
+    request_id: str | None = None
+    caller: str | None = None
+    context: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,9 @@ class Asked:
     """Which was in force."""
     seconds: float
     """In the server, waiting included."""
+    about: About = About()
+    ranks: bool = False
+    """Whether all candidates were ranked, and none was chosen."""
 
 
 @dataclass(frozen=True)
@@ -89,5 +102,5 @@ def timed_out(limit: int | None) -> Fault:
 
 
 def new_id() -> str:
-    """Return an id for a decision."""
-    return str(uuid.uuid4())
+    """Return an id for a decision: they sort by time."""
+    return str(uuid7())

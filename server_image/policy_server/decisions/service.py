@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from policy_server.decisions.modes import Answer, Chances, Source
 from policy_server.decisions.results import (
     ENGINE_FAILED,
     OVERLOADED,
+    About,
     Asked,
     Decision,
     Failure,
@@ -38,6 +39,7 @@ from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_SAFETY, Metrics
 log = logging.getLogger("policy_server.decisions")
 engine_log = logging.getLogger(__name__)
 
+NOTHING = About()
 _UNANSWERED = (TimeoutError, OverloadedError, EngineFailedError)
 
 
@@ -50,6 +52,8 @@ class _Call:
     role: str
     serving: Serving
     """What was in force when it came."""
+    about: About
+    ranks: bool
     began: float
     """By time.perf_counter."""
 
@@ -57,7 +61,23 @@ class _Call:
 class DecisionService:
     """Answers with one version of one policy."""
 
-    def __init__(self, artifact: Artifact, policy: Policy, asker: Asker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        policy: Policy,
+        asker: Asker,
+        metrics: Metrics,
+        keep: Callable[[Decision | Failure], None] = lambda _: None,
+    ) -> None:
+        """Take what it asks.
+
+        Args:
+            artifact: The version that answers.
+            policy: The artifact, opened.
+            asker: Asks the policy, and runs.
+            metrics: Count what is answered.
+            keep: Takes each decision, made or failed, for the decision log; it must not wait.
+        """
         self.artifact = artifact
         self.inputs = policy.inputs()
         self.writes = artifact.manifest.kind is Kind.CAUSAL_LM
@@ -67,6 +87,7 @@ class DecisionService:
         self._policy = policy
         self._asker = asker
         self._metrics = metrics
+        self._keep = keep
         self._check = AnswerCheck(artifact.manifest.answer_schema)
         self._random = random.SystemRandom().random
 
@@ -89,15 +110,18 @@ class DecisionService:
             self._metrics.config_refused()
             log.error("%s", problem)
 
-    async def decide(self, request: Request, role: str, *, ranks: bool = False) -> Outcome:
+    async def decide(
+        self, request: Request, role: str, about: About = NOTHING, *, ranks: bool = False
+    ) -> Outcome:
         """Return the decision, or why there is none. A refusal is no decision: never counted.
 
         Args:
             request: What is to be decided.
             role: Under which it is asked.
+            about: What the request says beside that.
             ranks: All candidates are to be ranked, and none is chosen: no mode has a part in it.
         """
-        call = _Call(new_id(), request, role, self.serving, time.perf_counter())
+        call = _Call(new_id(), request, role, self.serving, about, ranks, time.perf_counter())
         limit = call.serving.config.timeout_milliseconds
         found: Found | Fault | Refusal
         try:
@@ -105,10 +129,10 @@ class DecisionService:
                 found = await self._asker.ask(request)
         except _UNANSWERED as error:
             found = self._fault(call, error)
-        return self._settled(call, found, ranks=ranks)
+        return self._settled(call, found)
 
     async def stream(
-        self, request: Request, role: str, decision_id: str
+        self, request: Request, role: str, decision_id: str, about: About = NOTHING
     ) -> AsyncGenerator[str | Outcome]:
         """Yield an answer's text as it is written, if it is, and last what `decide` returns.
 
@@ -116,7 +140,8 @@ class DecisionService:
         What must not be said at all, or may be the baseline's in the end, is yielded when it is
         whole and judged.
         """
-        call = _Call(decision_id, request, role, self.serving, time.perf_counter())
+        began = time.perf_counter()
+        call = _Call(decision_id, request, role, self.serving, about, ranks=False, began=began)
         held = self._check.withholds or call.serving.baseline is not None
         text = ""
         found: Found | Fault | Refusal | None = None
@@ -162,17 +187,22 @@ class DecisionService:
         engine_log.exception("the model raised", extra={"fields": fields})
         return ENGINE_FAILED
 
-    def _settled(
-        self, call: _Call, found: Found | Fault | Refusal, *, ranks: bool = False
-    ) -> Outcome:
-        """Judge, count and log what came of a request."""
+    def _settled(self, call: _Call, found: Found | Fault | Refusal) -> Outcome:
+        """Judge, count, log and keep what came of a request."""
         if isinstance(found, Refusal):
             return found
         outcome = self._judged(call.request, found)
-        answer = self._ranked(outcome) if ranks else self._answer(outcome, call)
+        answer = self._ranked(outcome) if call.ranks else self._answer(outcome, call)
         mode = call.serving.config.mode or Mode.PRIMARY
-        seconds = time.perf_counter() - call.began
-        asked = Asked(call.decision_id, call.request, call.role, mode, seconds)
+        asked = Asked(
+            call.decision_id,
+            call.request,
+            call.role,
+            mode,
+            time.perf_counter() - call.began,
+            call.about,
+            call.ranks,
+        )
         result: Decision | Failure
         if answer is not None:
             result = self._made(asked, outcome, answer)
@@ -181,6 +211,7 @@ class DecisionService:
             result = Failure(asked, outcome)
         self._count(result)
         self._log(result)
+        self._keep(result)
         return result
 
     def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:

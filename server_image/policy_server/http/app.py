@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -16,9 +17,10 @@ from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.decisions.results import Decision, Failure, Outcome, new_id
+from policy_server.decisions.results import About, Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
-from policy_server.http import chat, streaming
+from policy_server.http import chat, records, streaming
+from policy_server.http.about import about
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
 from policy_server.http.headers import Accept, Role
@@ -35,6 +37,7 @@ from policy_server.http.schemas import (
     reasons_of,
 )
 from policy_server.metrics import Metrics, role_of
+from policy_server.records.log import DecisionLog, Keywords
 from policy_server.settings import HANG_SECONDS
 
 log = logging.getLogger(__name__)
@@ -64,6 +67,9 @@ class State:
     version: int
     metrics: Metrics
     service: DecisionService | None = None
+    log: DecisionLog | None = None
+    keywords: Keywords = field(default_factory=Keywords)
+    """What feedback comes to that has no label."""
     draining: bool = False
     hang_seconds: float = HANG_SECONDS
 
@@ -90,6 +96,7 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
     app.add_middleware(Guard, draining=lambda: state.draining)
     _add_decisions(app, state)
     chat.add(app, state)
+    records.add(app, state, partial(_refuse, state))
     _add_probes(app, state)
     _add_refusals(app, state)
     return app
@@ -97,16 +104,18 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
 
 def _add_decisions(app: FastAPI, state: State) -> None:
     @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=ERRORS)
-    async def decide(body: DecisionRequest, role: Role = None, accept: Accept = None) -> Response:
+    async def decide(
+        request: Request, body: DecisionRequest, role: Role = None, accept: Accept = None
+    ) -> Response:
         """Ask the policy for one decision; with `Accept: text/event-stream`, as it is written."""
         if streaming.wanted(accept):
-            return await _stream(state, body, role)
-        return await _answer(state, body, role, _decided)
+            return await _stream(state, body, role, about(request, body))
+        return await _answer(state, body, role, about(request, body), _decided)
 
     @app.post(paths.SCORES, response_model=ScoresResponse, responses=ERRORS)
-    async def score(body: ScoresRequest, role: Role = None) -> Response:
+    async def score(request: Request, body: ScoresRequest, role: Role = None) -> Response:
         """Rank candidates: plans, or answers to a prompt."""
-        return await _answer(state, body, role, _scored)
+        return await _answer(state, body, role, about(request, body), _scored)
 
     @app.get("/v1/policy", response_model=PolicyResponse, responses={503: ERRORS[503]})
     async def policy() -> Response:
@@ -129,21 +138,22 @@ async def _answer(
     state: State,
     body: Body,
     role: str | None,
+    told: About,
     shown: Callable[[State, Body, Decision], BaseModel],
 ) -> Response:
     if state.service is None:
         return _not_ready(state)
     ranks = isinstance(body, ScoresRequest)
-    result = await state.service.decide(body.request(), role_of(role), ranks=ranks)
+    result = await state.service.decide(body.request(), role_of(role), told, ranks=ranks)
     if isinstance(result, Decision):
         return _json(shown(state, body, result))
     return _not_decided(state, result)
 
 
-async def _stream(state: State, body: DecisionRequest, role: str | None) -> Response:
+async def _stream(state: State, body: DecisionRequest, role: str | None, told: About) -> Response:
     if state.service is None:
         return _not_ready(state)
-    said = state.service.stream(body.request(), role_of(role), new_id())
+    said = state.service.stream(body.request(), role_of(role), new_id(), told)
     first = await anext(said)
     if not isinstance(first, str | Decision):
         return _not_decided(state, first)

@@ -19,6 +19,7 @@ from typing_extensions import override
 from policy_server.decisions.results import Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
 from policy_server.http import streaming
+from policy_server.http.about import about
 from policy_server.http.chat_schemas import (
     ChatError,
     ChatErrorBody,
@@ -88,11 +89,11 @@ def add(app: FastAPI, state: Serving) -> None:
     }
 
     @router.post(paths.CHAT, response_model=Completion, responses=errors)
-    async def complete(body: ChatRequest, role: Role = None) -> Response:
+    async def complete(request: Request, body: ChatRequest, role: Role = None) -> Response:
         """Answer a conversation, for clients that speak OpenAI's protocol."""
         service = _service(state, body)
         asked, decision_id = Asked(question=body.question()), new_id()
-        said = service.stream(asked, role_of(role), decision_id)
+        said = service.stream(asked, role_of(role), decision_id, about(request))
         answer = _Answer(state, body, decision_id)
         if body.stream:
             first = await anext(said)
