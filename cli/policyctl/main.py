@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policy_api.v1alpha1.store import Export, GGUFType
 
-from policyctl import artifacts, local, manifests, serving
+from policyctl import artifacts, local, log_commands, manifests, serving
 from policyctl.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=told)
 
     _serving(commands)
+    log_commands.add(commands)
     artifact = commands.add_parser("artifact", help="look at what a training made")
     about = artifact.add_subparsers(required=True, metavar="COMMAND")
     for name, run, told in (
@@ -126,6 +127,14 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration and "
         "timeoutMilliseconds are in force",
     )
+    kept = serve.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--log",
+        metavar="FILE",
+        help="SQLite file, or a postgresql:// URL, that keeps what is decided; default: "
+        "$POLICYCTL_LOG, or decisions.sqlite3",
+    )
+    kept.add_argument("--no-log", action="store_true", help="keep nothing")
     serve.set_defaults(run=_serve)
 
     decide = commands.add_parser("decide", help="ask an artifact for one decision")
@@ -161,6 +170,7 @@ def _serve(options: argparse.Namespace) -> int:
         _say,
         tokens=options.token_file,
         config=options.config,
+        log=None if options.no_log else log_commands.place(options.log),
     )
 
 

@@ -13,6 +13,10 @@ from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
 from policy_api.contract.environment import (
     ARTIFACT_PATH_VARIABLE,
     ARTIFACT_SHA256_VARIABLE,
+    DEPLOYMENT_VARIABLE,
+    LOG_SPOOL_VARIABLE,
+    LOG_URL_FILE_VARIABLE,
+    NAMESPACE_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
     SERVING_FILE,
@@ -41,6 +45,7 @@ def serve(
     *,
     tokens: Path | None = None,
     config: str | None = None,
+    log: str | None = None,
 ) -> int:
     """Run the policy server on an artifact; return its exit code.
 
@@ -52,6 +57,7 @@ def serve(
         tokens: File of the tokens that callers must send; without it everybody may call, and a
             program of this machine is a known caller.
         config: File with the PolicyDeployment whose mode, baseline and so on are in force.
+        log: Database that keeps what is decided; None: nothing is kept.
 
     Raises:
         UserError: It is no artifact, the config is not valid, the server is not installed, or it
@@ -81,17 +87,38 @@ def serve(
             TOKEN_FILE_VARIABLE: "" if tokens is None else str(tokens.resolve()),
             TRUST_LOOPBACK_VARIABLE: "1",
         }
-        code = local.program("policy_server", [], told, _Log(made, host, say).hear)
+        if log is not None:
+            told |= _kept(made, log, Path(scratch))
+        where = "nowhere" if log is None else "in the database" if "://" in log else f"in {log}"
+        code = local.program("policy_server", [], told, _Log(made, host, where, say).hear)
         if reason := said.read_text().strip():
             raise UserError(f"{folder} can't be served: {reason}")
         return code
 
 
+def _kept(made: PolicyManifest, log: str, scratch: Path) -> dict[str, str]:
+    """Return what tells the server where to keep what it decides.
+
+    The URL is in a file, since others read the environment; the spool is beside a file's log.
+    """
+    file = scratch / "log-url"
+    file.touch(mode=0o600)
+    remote = "://" in log
+    file.write_text(log if remote else str(Path(log).resolve()))
+    spool = Path(f"{made.policy}.spool") if remote else Path(f"{log}.spool")
+    return {
+        LOG_URL_FILE_VARIABLE: str(file),
+        LOG_SPOOL_VARIABLE: str(spool.resolve()),
+        NAMESPACE_VARIABLE: "local",
+        DEPLOYMENT_VARIABLE: made.policy,
+    }
+
+
 class _Log:
     """Tells what of the server's log a person wants to see: one JSON object a line."""
 
-    def __init__(self, made: PolicyManifest, host: str, say: local.Say) -> None:
-        self._made, self._host, self._say = made, host, say
+    def __init__(self, made: PolicyManifest, host: str, kept: str, say: local.Say) -> None:
+        self._made, self._host, self._kept, self._say = made, host, kept, say
         self._port = 0
 
     def hear(self, line: str) -> None:
@@ -109,8 +136,8 @@ class _Log:
             case "ready":
                 self._say(
                     f"{self._made.policy} version {self._made.version} answers on "
-                    f"http://{self._host}:{self._port}/v1/decisions (/docs describes it); Ctrl-C "
-                    "ends it"
+                    f"http://{self._host}:{self._port}/v1/decisions (/docs describes it) and keeps "
+                    f"decisions {self._kept}; Ctrl-C ends it"
                 )
             case "serving":
                 self._say(f"mode {told['mode']}, baseline {told['baseline'] or 'none'}")

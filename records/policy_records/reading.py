@@ -1,8 +1,9 @@
 """Reads the log: one decision with what came of it, the latest, counts, and all in order."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from policy_records.entries import Owner
 
 PAGE = 1000  # rows in memory while exporting
 Row = sa.RowMapping
+_NOT_TOLD = {"decision_id", "namespace", "deployment", "counted"}
 
 
 def find(engine: sa.Engine, owner: Owner, decision_id: uuid.UUID) -> dict[str, Any] | None:
@@ -79,6 +81,33 @@ def every(
     yield from _stream(engine, query, decisions.c.at, since, until)
 
 
+def records(
+    engine: sa.Engine, owner: Owner, since: datetime | None = None, until: datetime | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield decisions in the order of their time, each as `find` returns it.
+
+    Memory does not grow with their number.
+    """
+    rows = every(engine, owner, since, until)
+    while page := list(islice(rows, PAGE)):
+        said = _feedback_on(engine, owner, page)
+        for row in page:
+            found: dict[str, Any] = {column.name: row[column.name] for column in tables.decisions.c}
+            yield {**found, "outcome": _outcome_of(row), "feedback": said(row)}
+
+
+def owners(engine: sa.Engine) -> list[Owner]:
+    """Return whose decisions there are."""
+    decisions = tables.decisions
+    query = (
+        sa.select(decisions.c.namespace, decisions.c.deployment)
+        .distinct()
+        .order_by(decisions.c.namespace, decisions.c.deployment)
+    )
+    with _reader(engine) as connection:
+        return [Owner(*row) for row in connection.execute(query)]
+
+
 def words(
     engine: sa.Engine, owner: Owner, since: datetime | None = None, until: datetime | None = None
 ) -> Iterator[Row]:
@@ -124,7 +153,7 @@ def _joined(owner: Owner) -> sa.Select[Any]:
     parts = (
         column.label(f"outcome_{column.name}") if column.name in taken else column
         for column in outcomes.c
-        if column.name not in {"decision_id", "namespace", "deployment", "counted"}
+        if column.name not in _NOT_TOLD
     )
     return (
         sa.select(decisions, *parts)
@@ -135,3 +164,45 @@ def _joined(owner: Owner) -> sa.Select[Any]:
 
 def _reader(engine: sa.Engine) -> sa.Connection:
     return engine.connect().execution_options(read_only=True)
+
+
+def _outcome_of(row: Row) -> dict[str, Any] | None:
+    """Return the outcome's columns of a row of `every` under their own names; None: none came."""
+    if row["outcome_at"] is None:
+        return None
+    taken = {column.name for column in tables.decisions.c}
+    own = (c.name for c in tables.outcomes.c if c.name not in _NOT_TOLD)
+    return {name: row[f"outcome_{name}" if name in taken else name] for name in own}
+
+
+def _feedback_on(
+    engine: sa.Engine, owner: Owner, page: Sequence[Row]
+) -> Callable[[Row], list[Row]]:
+    """Return what finds the feedback on a decision of a page, or on its run, in order."""
+    feedback = tables.feedback
+    runs = {row["run_id"] for row in page} - {None}
+    query = (
+        sa.select(feedback)
+        .where(
+            sa.or_(
+                feedback.c.decision_id.in_([row["id"] for row in page]),
+                feedback.c.run_id.in_(runs),
+            ),
+            *tables.owned(feedback, owner),
+        )
+        .order_by(feedback.c.at, feedback.c.id)
+    )
+    by_decision: dict[uuid.UUID, list[Row]] = {}
+    by_run: dict[str, list[Row]] = {}
+    with _reader(engine) as connection:
+        for word in connection.execute(query).mappings():
+            if word["decision_id"] is not None:
+                by_decision.setdefault(word["decision_id"], []).append(word)
+            else:
+                by_run.setdefault(word["run_id"], []).append(word)
+
+    def on(row: Row) -> list[Row]:
+        found = [*by_decision.get(row["id"], ()), *by_run.get(row["run_id"], ())]
+        return sorted(found, key=lambda word: (word["at"], word["id"]))
+
+    return on

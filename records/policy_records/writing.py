@@ -31,8 +31,17 @@ _PARTS = ("reward", "success", "followed", "next_state", "done")
 SWEEP = 1000  # late ones that are counted in one transaction
 
 
-def write(engine: sa.Engine, owner: Owner, entries: Sequence[Entry]) -> Written:
+def write(
+    engine: sa.Engine, owner: Owner, entries: Sequence[Entry], *, counts: bool = True
+) -> Written:
     """Write entries; those that are there already are left as they are.
+
+    Args:
+        engine: Of the database.
+        owner: Whose log it is.
+        entries: To write.
+        counts: Whether who calls counts the news; else `count_late` brings that of feedback to a
+            server that does.
 
     Raises:
         sqlalchemy.exc.DBAPIError: Nothing of the batch was written.
@@ -47,7 +56,7 @@ def write(engine: sa.Engine, owner: Owner, entries: Sequence[Entry]) -> Written:
                 case OutcomeEntry():
                     _merge_outcome(connection, owner, entry, written)
                 case FeedbackEntry():
-                    _insert_feedback(connection, owner, entry, written)
+                    _insert_feedback(connection, owner, entry, written, counts=counts)
                 case DecisionEntry():
                     pass
     return written
@@ -192,7 +201,12 @@ def _merge_outcome(
 
 
 def _insert_feedback(
-    connection: sa.Connection, owner: Owner, entry: FeedbackEntry, written: Written
+    connection: sa.Connection,
+    owner: Owner,
+    entry: FeedbackEntry,
+    written: Written,
+    *,
+    counts: bool,
 ) -> None:
     decision = (
         _last_of_run(connection, owner, entry.run_id)
@@ -203,8 +217,8 @@ def _insert_feedback(
         assert entry.decision_id is not None
         written.foreign.add(entry.decision_id)
         return
-    row = _row(owner, entry) | {"counted": decision is not None}
-    if _insert_new(connection, tables.feedback, row) and decision is not None:
+    row = _row(owner, entry) | {"counted": counts and decision is not None}
+    if _insert_new(connection, tables.feedback, row) and row["counted"] and decision is not None:
         written.news.append(_news_of(_about(decision), row))
 
 

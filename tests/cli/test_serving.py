@@ -93,7 +93,7 @@ def test_a_changed_artifact_is_not_asked(tmp_path, capsys):
 
 
 @pytest.fixture
-def serving():
+def serving(tmp_path):
     """Start `policyctl serve`; it is stopped at the end."""
     started = []
 
@@ -101,6 +101,7 @@ def serving():
         child = subprocess.Popen(
             [sys.executable, "-m", "policyctl", "serve", str(folder), *arguments],
             env=environment(),
+            cwd=tmp_path,  # the decision log is made there
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

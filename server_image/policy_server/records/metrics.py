@@ -5,6 +5,8 @@ from policy_records.entries import Label, News
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 _DECIDED = ("policy", "version", "role")
+NEITHER = "Neither"
+"""Label of feedback that is neither Positive nor Negative."""
 _BOOLEANS = ("true", "false")
 
 
@@ -96,7 +98,7 @@ class LogMetrics:
         for value in _BOOLEANS:
             self._outcomes.labels(*decided, value)
             self._followed.labels(*decided, value)
-        for label in (*Label, ""):
+        for label in (*Label, NEITHER):
             self._feedback.labels(*decided, label)
 
     def heard(self, news: News) -> None:
@@ -112,7 +114,7 @@ class LogMetrics:
         if news.followed is not None:
             self._followed.labels(*decided, _said(news.followed)).inc()
         if news.feedback:
-            self._feedback.labels(*decided, news.label or "").inc()
+            self._feedback.labels(*decided, news.label or NEITHER).inc()
         if news.overridden:
             self._overrides.labels(*decided).inc()
 
