@@ -76,6 +76,9 @@ ROLE_STABLE: Final = "stable"
 ROLE_CANDIDATE: Final = "candidate"
 ROLE_DIRECT: Final = "direct"  # not through the route
 
+# The share of traffic that the version had when a request reached it, in percent; set likewise.
+WEIGHT_HEADER: Final = "x-policyops-weight"
+
 # For whom a known caller calls, in its own words; without a token nobody's is read.
 USER_HEADER: Final = "x-policyops-user"
 

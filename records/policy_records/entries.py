@@ -41,6 +41,8 @@ class DecisionEntry:
     latency_ms: float
     failure: str | None = None
     """Why the policy's own answer was not given: a reason of the error metric."""
+    weight: int | None = None
+    """Share of the traffic that the version had then, in percent, where a route set it."""
     run_id: str | None = None
     request_id: str | None = None
     caller: str | None = None

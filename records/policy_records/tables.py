@@ -52,6 +52,7 @@ decisions = sa.Table(
     sa.Column("policy", sa.Text, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("role", sa.Text, nullable=False),
+    sa.Column("weight", sa.Integer),
     sa.Column("mode", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text),

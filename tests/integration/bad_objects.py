@@ -500,6 +500,15 @@ BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
         {"server": {"auth": {"type": "TokenReview"}}},
         'spec.server.auth.type: Unsupported value: "TokenReview"',
     ),
+    ({"server": {"decisionLog": {}}}, "spec.server.decisionLog.secretRef: Required value"),
+    (
+        {"server": {"decisionLog": {"secretRef": {"name": "a"}, "redact": ["/team"]}}},
+        "spec.server.decisionLog.redact[0]: Invalid value",
+    ),
+    (
+        {"server": {"decisionLog": {"secretRef": {"name": "a"}, "retentionDays": 0}}},
+        "spec.server.decisionLog.retentionDays in body should be greater than or equal to 1",
+    ),
     (
         {"server": {"auth": {"type": "Token", "token": {"secretRef": {"name": "a"}}}}},
         "spec.server.auth.token.secretRef.key: Required value",

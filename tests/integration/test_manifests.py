@@ -125,8 +125,10 @@ def test_only_who_may_read_a_secret_may_name_it(api: Api, guarded: str) -> None:
         create("jane", stolen)
     callers = {"type": "Token", "token": {"secretRef": {"name": "theirs", "key": "tokens"}}}
     served = deployment(guarded, "served", server={"auth": callers})
-    with pytest.raises(Refused, match="may not get Secret theirs"):
-        create("jane", served)
+    logged = deployment(guarded, "l", server={"decisionLog": {"secretRef": {"name": "theirs"}}})
+    for stolen_from in (served, logged):
+        with pytest.raises(Refused, match="may not get Secret theirs"):
+            create("jane", stolen_from)
     own = copy.deepcopy(served)
     own["spec"]["server"]["auth"]["token"]["secretRef"]["name"] = "mine"
     own["metadata"]["name"] = "own"

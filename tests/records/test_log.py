@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from policy_records import reading, retention, tables
+from policy_api.v1alpha1 import decision_log
+from policy_records import reading, redaction, retention, tables, wire
 from policy_records.database import DatabaseURLInvalidError, connect, parse
 from policy_records.entries import DecisionEntry, FeedbackEntry, Label, OutcomeEntry, Owner
 from policy_records.ids import uuid7
@@ -179,3 +180,36 @@ def test_what_must_not_be_kept_is_a_keyed_hash():
     assert redactor.apply("state", {"name": None}) == {"name": None}
     with pytest.raises(PointerInvalidError, match="/state"):
         Redactor(["name"], b"")
+
+
+def test_what_may_be_redacted_is_what_the_api_takes():
+    assert decision_log.LOG_ROOTS == redaction.ROOTS
+
+
+def test_records_have_all_that_came_of_each(engine):
+    entries = [decision(at=NOW + timedelta(seconds=s), run_id=f"r{s % 2}") for s in range(4)]
+    told = OutcomeEntry(entries[2].id, NOW, reward=1.0, next_state={"a": 1})
+    words = [
+        FeedbackEntry(uuid7(), NOW, decision_id=entries[0].id, text="a"),
+        FeedbackEntry(uuid7(), NOW + timedelta(seconds=1), run_id="r0", text="b"),
+    ]
+    write(engine, ME, [*entries, told, *words])
+    write(engine, OTHER, [decision(), FeedbackEntry(uuid7(), NOW, run_id="r0", text="theirs")])
+    found = list(reading.records(engine, ME))
+    assert [row["id"] for row in found] == [entry.id for entry in entries]
+    assert [[w["text"] for w in row["feedback"]] for row in found] == [["a", "b"], [], ["b"], []]
+    assert [row["outcome"] and row["outcome"]["reward"] for row in found] == [None, None, 1.0, None]
+    for row in found:
+        one = reading.find(engine, ME, row["id"])
+        assert wire.shown(one) == wire.shown(row)
+    assert reading.owners(engine) == [ME, OTHER]
+
+
+def test_what_a_program_without_metrics_writes_is_counted_by_a_server(engine):
+    one = decision()
+    word = FeedbackEntry(uuid7(), NOW, decision_id=one.id, label=Label.POSITIVE)
+    write(engine, ME, [one])
+    assert write(engine, ME, [word], counts=False).news == []
+    (news,) = count_late(engine, ME).news
+    assert (news.feedback, news.label) == (True, Label.POSITIVE)
+    assert write(engine, ME, [word]).news == []

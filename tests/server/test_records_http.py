@@ -330,3 +330,11 @@ def test_a_log_that_cannot_be_kept_is_told_at_the_start(tmp_path, url, changes, 
         )
     assert str(raised.value).startswith(sentence)
     assert "secret" not in str(raised.value)
+
+
+async def test_a_decision_knows_the_share_of_traffic_that_its_version_had(client):
+    shares = {"5": 5, "100": 100, "": None, "x": None, "1000": None, "-1": None, "٣": None}
+    for header, share in shares.items():
+        sent = {"x-policyops-weight": header.encode()}
+        made = await client.post("/v1/decisions", json={"prompt": "Score this"}, headers=sent)
+        assert (await kept(client, made.json()["decisionId"])).get("weight") == share

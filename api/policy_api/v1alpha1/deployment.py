@@ -17,6 +17,7 @@ from policy_api.base import (
     rules,
 )
 from policy_api.v1alpha1.callers import Auth
+from policy_api.v1alpha1.decision_log import DecisionLog
 from policy_api.v1alpha1.inputs import TrainingRef
 from policy_api.v1alpha1.serving import SERVING_RULES, ServingFields
 
@@ -46,6 +47,9 @@ class Server(ApiModel):
     replicas: int = Field(default=1, ge=1, le=1000, description="Pods of each version.")
     auth: Auth | None = Field(
         default=None, description="Who may ask for decisions; unset: whoever reaches the server."
+    )
+    decision_log: DecisionLog | None = Field(
+        default=None, description="Where what is decided is kept; unset: nowhere."
     )
     resources: dict[str, Any] | None = Field(
         default=None,

@@ -4,13 +4,20 @@ Every rule has the same backends with the same weights: whichever path a caller 
 same split of traffic, and all rules change in one write.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from datetime import datetime
 
 from policy_api.base import rfc3339
 from policy_api.contract.paths import PUBLISHED
-from policy_api.keys import ANNOTATION_ROLLBACK, ROLE_CANDIDATE, ROLE_HEADER, ROLE_STABLE
+from policy_api.keys import (
+    ANNOTATION_ROLLBACK,
+    ROLE_CANDIDATE,
+    ROLE_HEADER,
+    ROLE_STABLE,
+    WEIGHT_HEADER,
+)
 from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 
 from policy_operator.children import stamp
@@ -58,10 +65,25 @@ def _backend_ref(name: str, backend: Backend) -> Obj:
         "filters": [
             {
                 "type": "RequestHeaderModifier",
-                "requestHeaderModifier": {"set": [{"name": ROLE_HEADER, "value": backend.role}]},
+                "requestHeaderModifier": {
+                    "set": [
+                        {"name": ROLE_HEADER, "value": backend.role},
+                        {"name": WEIGHT_HEADER, "value": str(backend.weight)},
+                    ]
+                },
             }
         ],
     }
+
+
+def _weighed(ref: Obj, weight: int) -> Obj:
+    """Return a backend as it is, but for its weight and the header that tells it."""
+    found = copy.deepcopy(ref)
+    for item in found.get("filters") or ():
+        for header in (item.get("requestHeaderModifier") or {}).get("set") or ():
+            if header["name"].lower() == WEIGHT_HEADER:
+                header["value"] = str(weight)
+    return {**found, "weight": weight}
 
 
 def _match(path: str) -> Obj:
@@ -149,7 +171,7 @@ def reweigh(
         {
             **rule,
             "backendRefs": [
-                {**ref, "weight": weights[ref["name"]]}
+                _weighed(ref, weights[ref["name"]])
                 for ref in rule.get("backendRefs") or ()
                 if ref["name"] in weights
             ],

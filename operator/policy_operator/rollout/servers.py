@@ -15,7 +15,7 @@ from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION
 from policy_operator.children import stamp
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import callers, serving
+from policy_operator.rollout import callers, decision_log, serving
 from policy_operator.rollout.manifests import labels, metadata, server_name
 from policy_operator.rollout.types import (
     PORT,
@@ -129,7 +129,9 @@ def build(pdep: PolicyDeployment, record: VersionRecord, image: str) -> tuple[Ob
     version = record.version
     location = locate(record.artifact.uri)
     volumes, mounts = _volumes(pdep.meta.name, location)
-    more_volumes, more_mounts, told = callers.tokens(pdep)
+    told: dict[str, str] = {}
+    for more in (callers.tokens(pdep), decision_log.kept(pdep)):
+        volumes, mounts, told = [*volumes, *more[0]], [*mounts, *more[1]], told | more[2]
     name = server_name(pdep.meta.name, version)
     selector = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
     deployment = {
@@ -171,12 +173,12 @@ def build(pdep: PolicyDeployment, record: VersionRecord, image: str) -> tuple[Ob
                             pdep,
                             record,
                             location,
-                            mounts=[*mounts, *more_mounts],
+                            mounts=mounts,
                             told=told,
                             image=pdep.spec.server.image or image,
                         )
                     ],
-                    "volumes": [*volumes, *more_volumes],
+                    "volumes": volumes,
                 },
             },
         },

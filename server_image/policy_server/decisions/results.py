@@ -20,6 +20,8 @@ class About:
     request_id: str | None = None
     caller: str | None = None
     context: Mapping[str, Any] | None = None
+    weight: int | None = None
+    """The version's share of the traffic, in percent."""
 
 
 @dataclass(frozen=True)

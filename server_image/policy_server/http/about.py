@@ -1,5 +1,6 @@
 """What a request says beside what is asked: who sends it, and what it belongs to."""
 
+from policy_api.keys import WEIGHT_HEADER
 from policy_models.requests import Asked
 from starlette.requests import Request
 
@@ -18,4 +19,11 @@ def about(request: Request, body: Asked | None = None) -> About:
         request_id=request.headers.get(REQUEST_ID, "")[:_LONGEST] or None,
         caller=name_of(caller_of(request)),
         context=None if body is None else body.context,
+        weight=_weight(request.headers.get(WEIGHT_HEADER, "")),
     )
+
+
+def _weight(header: str) -> int | None:
+    """Return the share that the route set; whatever else it says is nobody's."""
+    known = len(header) <= len("100") and header.isascii() and header.isdigit()
+    return min(int(header), 100) if known else None

@@ -55,6 +55,9 @@ class RecordResponse(ApiModel):
     policy: str = Field(description="The policy that answered.")
     version: int = Field(description="Its version.")
     role: str = Field(description="Under which it was asked: stable, candidate or direct.")
+    weight: int | None = Field(
+        default=None, description="The version's share of the traffic then, in percent."
+    )
     mode: str = Field(description="Who decided: Advisor, Primary or Hybrid.")
     source: str = Field(description="Whose answer it is: policy or baseline.")
     valid: bool = Field(description="Whether the policy itself had an answer to give.")

@@ -55,6 +55,7 @@ def entry_of(
         role=asked.role,
         mode=asked.mode,
         latency_ms=round(1000 * asked.seconds, 3),
+        weight=about.weight,
         run_id=about.run_id,
         request_id=about.request_id,
         caller=about.caller,

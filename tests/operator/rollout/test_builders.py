@@ -115,6 +115,35 @@ def test_tokens_of_callers_are_a_file_of_the_pod_and_never_its_environment():
     assert "envFrom" not in server
 
 
+def test_a_decision_log_is_files_and_a_spool_that_outlives_the_container():
+    log = {"secretRef": {"name": "db"}, "retentionDays": 30, "redact": ["/prompt"]}
+    manifests = servers.build(make(server={"decisionLog": log}), record(), "i")
+    pod, server = manifests[0]["spec"]["template"]["spec"], container(manifests)
+    secret, spool = pod["volumes"][-2:]
+    assert secret["secret"] == {
+        "secretName": "db",
+        "items": [{"key": key, "path": key} for key in ("url", "redaction-key")],
+        "defaultMode": 0o440,
+        "optional": True,
+    }
+    assert spool["emptyDir"] == {"sizeLimit": "512Mi"}
+    folder = "/var/run/secrets/policyops-decision-log/db"
+    assert server["volumeMounts"][-2:] == [
+        {"name": "decision-log", "mountPath": folder, "readOnly": True},
+        {"name": "decision-log-spool", "mountPath": "/var/spool/policyops"},
+    ]
+    told = {item["name"]: item["value"] for item in server["env"][-7:]}
+    assert told == {
+        "DECISION_LOG_URL_FILE": f"{folder}/url",
+        "DECISION_LOG_SPOOL": "/var/spool/policyops",
+        "POLICY_NAMESPACE": "ml",
+        "POLICY_DEPLOYMENT": make().meta.name,
+        "DECISION_LOG_RETENTION_DAYS": "30",
+        "DECISION_LOG_REDACT": '["/prompt"]',
+        "DECISION_LOG_REDACTION_KEY_FILE": f"{folder}/redaction-key",
+    }
+
+
 @pytest.mark.parametrize("server", [{}, {"auth": {"type": "None"}}])
 def test_without_tokens_the_pod_is_as_it_was(server: dict[str, Any]):
     assert servers.build(make(server=server), record(), "i") == servers.build(make(), record(), "i")
@@ -388,3 +417,16 @@ def test_alerts_fire_for_the_version_that_is_bad(promtool: Callable[..., str]):
         ],
     }
     promtool("test", "rules", "tests.yaml", rules=config, tests=yaml.safe_dump(test))
+
+
+def test_new_weights_are_told_to_servers_too():
+    pdep = make()
+    before = routes.build(pdep, (Backend(1, 90, "stable"), Backend(2, 10, "candidate")))
+    split = (Backend(1, 100, "stable"), Backend(2, 0, "candidate"))
+    after = routes.reweigh(pdep, before["spec"], split)
+    assert after["spec"] == routes.build(pdep, split)["spec"]
+    told = [
+        {h["name"]: h["value"] for h in ref["filters"][0]["requestHeaderModifier"]["set"]}
+        for ref in after["spec"]["rules"][0]["backendRefs"]
+    ]
+    assert [header["x-policyops-weight"] for header in told] == ["100", "0"]

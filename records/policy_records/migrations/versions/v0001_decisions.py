@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("policy", sa.Text, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("role", sa.Text, nullable=False),
+        sa.Column("weight", sa.Integer),
         sa.Column("mode", sa.Text, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
         *(sa.Column(name, sa.Text) for name in ("run_id", "request_id", "caller")),
