@@ -25,6 +25,7 @@ from settings import (
     CACHE,
     CLUSTER_DOMAIN,
     DNS_SERVICE_IP,
+    EXAMPLES_NAMESPACE,
     KUBECONFIG,
     LOGS,
     MANIFESTS,
@@ -34,8 +35,10 @@ from settings import (
 )
 from template import fill
 
-STATIC_VOLUMES: tuple[str, ...] = ("artifacts", "local-1", "local-2", "local-3")
+STATIC_VOLUMES: tuple[str, ...] = ("artifacts", "postgres", "local-1", "local-2", "local-3")
 TOKEN_SECRET = "policy-operator-webhook"
+DATABASES = "databases"
+LOG_SECRET = "decision-log"
 CA_CONFIG_MAP = "policy-operator-ca"
 
 _CONTOUR_MODULE = "github.com/projectcontour/contour"
@@ -46,6 +49,7 @@ _WORKLOADS: tuple[str, ...] = (
     "projectcontour/contour",
     "projectcontour/envoy",
     "monitoring/alertmanager",
+    "databases/postgres",
 )
 
 
@@ -83,7 +87,8 @@ def install(volumes: str, *, own_dns: bool, default_storage: bool) -> None:
         _share_webhook_token()
         _place_certificate_authority()
         _contour_certificates()
-        _apply(*roles, _manifest("contour", values), _manifest("monitoring", values))
+        _share_database_password()
+        _apply(*roles, *(_manifest(name, values) for name in ("contour", "monitoring", "postgres")))
 
 
 def wait(*, own_dns: bool) -> None:
@@ -112,7 +117,7 @@ def _wait(*, own_dns: bool) -> None:
 def _write_report() -> Path:
     """What the pods that are not ready say of themselves, in a file."""
     parts = [kubectl(KUBECONFIG, "get", "pods", "-A")]
-    for namespace in ("kube-system", "projectcontour", MONITORING_NAMESPACE):
+    for namespace in ("kube-system", "projectcontour", MONITORING_NAMESPACE, DATABASES):
         for pod in json.loads(kubectl(KUBECONFIG, "get", "pods", "-n", namespace, "-o", "json"))[
             "items"
         ]:
@@ -162,25 +167,44 @@ def _contour_files(names: tuple[str, ...]) -> list[Path]:
 
 def _share_webhook_token() -> None:
     """Give Alertmanager and the operator one random token; a token that exists is kept."""
-    known = [_secret_value(space) for space in (OPERATOR_NAMESPACE, MONITORING_NAMESPACE)]
+    places = (OPERATOR_NAMESPACE, MONITORING_NAMESPACE)
+    known = [_secret_value(space, TOKEN_SECRET, "token") for space in places]
     token = next((value for value in known if value), secrets.token_urlsafe(32))
-    for namespace, value in zip((OPERATOR_NAMESPACE, MONITORING_NAMESPACE), known, strict=True):
+    for namespace, value in zip(places, known, strict=True):
         if value != token:
-            secret = {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": TOKEN_SECRET, "namespace": namespace},
-                "data": {"token": base64.b64encode(token.encode()).decode()},
-            }
-            _apply_object(secret)
+            _write_secret(namespace, TOKEN_SECRET, {"token": token})
             say("addons", f"webhook token written to Secret {namespace}/{TOKEN_SECRET}")
 
 
-def _secret_value(namespace: str) -> str:
+def _share_database_password() -> None:
+    """Give PostgreSQL a random password, and the examples the URL with it; one that is is kept."""
+    password = _secret_value(DATABASES, "postgres", "password")
+    if not password:
+        password = secrets.token_urlsafe(32)
+        _write_secret(DATABASES, "postgres", {"password": password})
+    url = f"postgresql://policy:{password}@postgres.{DATABASES}.svc/decisions"
+    if _secret_value(EXAMPLES_NAMESPACE, LOG_SECRET, "url") != url:
+        key = secrets.token_urlsafe(32)
+        _write_secret(EXAMPLES_NAMESPACE, LOG_SECRET, {"url": url, "redaction-key": key})
+        say("addons", f"the decision log's URL is in Secret {EXAMPLES_NAMESPACE}/{LOG_SECRET}")
+
+
+def _write_secret(namespace: str, name: str, data: Mapping[str, str]) -> None:
+    _apply_object(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace},
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+        }
+    )
+
+
+def _secret_value(namespace: str, name: str, key: str) -> str:
     text = kubectl(
         KUBECONFIG,
-        *("get", "secret", TOKEN_SECRET, "-n", namespace, "--ignore-not-found"),
-        *("-o", "jsonpath={.data.token}"),
+        *("get", "secret", name, "-n", namespace, "--ignore-not-found"),
+        *("-o", f"jsonpath={{.data.{key}}}"),
     )
     return base64.b64decode(text).decode()
 

@@ -74,6 +74,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "envoy": (),
     "prometheus": ("prometheus",),
     "alertmanager": (),
+    "postgres": (),
 }
 
 

@@ -29,7 +29,7 @@ from settings import CACHE, EXAMPLES_NAMESPACE, KUBECONFIG, LOGS, RUN, VOLUMES
 _KIND_FILE = CACHE / "cluster-kind"
 _LOCK = CACHE / "cluster.lock"
 # Those without a Go program of ours are made while Go still builds.
-_NEED_NO_GO = ("envoy", "alertmanager")
+_NEED_NO_GO = ("envoy", "alertmanager", "postgres")
 _BUILT_HERE = ("pause", "coredns", "contour", "prometheus")
 _GATEWAY_AND_MONITORING = (*_NEED_NO_GO, "contour", "prometheus")
 
