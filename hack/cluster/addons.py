@@ -45,11 +45,11 @@ _CONTOUR_MODULE = "github.com/projectcontour/contour"
 _CONTOUR_CRDS = ("examples/contour/01-crds.yaml", "examples/gateway/00-crds.yaml")
 _CONTOUR_ROLES = ("examples/contour/02-rbac.yaml", "examples/contour/02-role-contour.yaml")
 _WORKLOADS: tuple[str, ...] = (
-    "kube-system/coredns",
-    "projectcontour/contour",
-    "projectcontour/envoy",
-    "monitoring/alertmanager",
-    "databases/postgres",
+    "kube-system/deployment/coredns",
+    "projectcontour/deployment/contour",
+    "projectcontour/deployment/envoy",
+    "monitoring/deployment/alertmanager",
+    "databases/statefulset/postgres",
 )
 
 
@@ -283,7 +283,7 @@ def free_released_volumes() -> None:
 def _available(namespace: str, name: str) -> bool:
     text = kubectl(
         KUBECONFIG,
-        *("get", "deployment", name, "-n", namespace, "--ignore-not-found", "-o"),
+        *("get", name, "-n", namespace, "--ignore-not-found", "-o"),
         "jsonpath={.metadata.generation} {.status.observedGeneration} "
         "{.status.updatedReplicas} {.status.availableReplicas}",
     )
