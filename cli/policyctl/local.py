@@ -30,12 +30,14 @@ from policy_api.rules.needs import BASE, needs
 from policy_api.rules.resolve import resolve
 from policy_api.v1alpha1.criteria import OnUnmet
 from policy_api.v1alpha1.inputs import Reference
+from policy_api.v1alpha1.recipes.common import Recipe
 
 from policyctl import artifacts
 from policyctl.errors import UserError
 from policyctl.manifests import Manifest, trainings
 from policyctl.progress import Progress
 
+WITHOUT_TORCH = frozenset({Recipe.PLAN_PREFERENCE})
 EXIT_UNMET = 3  # trained, and its exit criteria say no
 LOOK_SECONDS = 0.2
 ATTEMPTS = "attempts"  # folder beside the volumes
@@ -79,7 +81,7 @@ def train(
     Raises:
         UserError: a training cannot be run.
     """
-    check_trainer()
+    check_trainer(m.spec.recipe for m in manifests)
     kept = [m.name for m in manifests if m.spec.on_unmet is OnUnmet.KEEP]
     for manifest in ordered(manifests):
         run = config(manifest, place, kept, again=again)
@@ -89,13 +91,21 @@ def train(
     return 0
 
 
-def check_trainer() -> None:
+def check_trainer(recipes: Iterable[Recipe | None] = (None,)) -> None:
     """Refuse to go on without the trainer.
+
+    Args:
+        recipes: What is to be trained; None: what needs all of the trainer.
 
     Raises:
         UserError: says how to install it.
     """
-    if find_spec("torch") is None:
+    if all(recipe in WITHOUT_TORCH for recipe in recipes):
+        if find_spec("numpy") is None:
+            raise UserError(
+                "this runs the trainer on this machine: pip install 'policy-operator[cli,serve]'"
+            )
+    elif find_spec("torch") is None:
         raise UserError(
             "this runs the trainer on this machine: pip install 'policy-operator[trainer]'"
         )

@@ -16,6 +16,7 @@ whether to stop, and a checkpoint counts once its marker is there.
 import json
 import logging
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -142,16 +143,24 @@ class Loop:
 
 
 def save_state(folder: Path, process: Process, state: State) -> None:
-    """Write this process's state into a checkpoint, with the state of all random generators."""
-    import numpy as np  # noqa: PLC0415 - as torch
-    import torch  # noqa: PLC0415 - seconds of imports
+    """Write this process's state into a checkpoint, with the state of all random generators.
 
-    generators = {
+    A recipe that does without torch gives numbers, texts and lists: they are kept as JSON.
+    """
+    import numpy as np  # noqa: PLC0415 - as torch
+
+    generators: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=True)[1].tolist(),  # noqa: NPY002 - libraries use it
         "numpy_position": int(np.random.get_state(legacy=True)[2]),  # noqa: NPY002
-        "torch": torch.get_rng_state(),
     }
+    if "torch" not in sys.modules:
+        text = json.dumps({"state": state, "generators": generators})
+        _plain_file(folder, process).write_text(text)
+        return
+    import torch  # noqa: PLC0415 - seconds of imports
+
+    generators["torch"] = torch.get_rng_state()
     if process.on_gpu:
         generators["cuda"] = torch.cuda.get_rng_state()
     torch.save({"state": state, "generators": generators}, folder / f"state-{process.rank}.pt")
@@ -160,16 +169,27 @@ def save_state(folder: Path, process: Process, state: State) -> None:
 def load_state(folder: Path, process: Process) -> State:
     """Return what `save_state` wrote, and set the random generators back."""
     import numpy as np  # noqa: PLC0415 - see save_state
-    import torch  # noqa: PLC0415
 
-    file = folder / f"state-{process.rank}.pt"
-    saved: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+    plain, file = _plain_file(folder, process), folder / f"state-{process.rank}.pt"
+    saved: dict[str, Any]
+    if plain.exists():
+        saved = json.loads(plain.read_text())
+    else:
+        import torch  # noqa: PLC0415
+
+        saved = torch.load(file, weights_only=True, map_location="cpu")
     generators = saved["generators"]
-    random.setstate(generators["python"])
+    version, internal, gauss = generators["python"]
+    random.setstate((version, tuple(internal), gauss))
     key = np.array(generators["numpy"], dtype=np.uint32)
     np.random.set_state(("MT19937", key, generators["numpy_position"]))  # noqa: NPY002
-    torch.set_rng_state(generators["torch"])
+    if "torch" in generators:
+        torch.set_rng_state(generators["torch"])
     if process.on_gpu:
         torch.cuda.set_rng_state(generators["cuda"])
     state: State = saved["state"]
     return state
+
+
+def _plain_file(folder: Path, process: Process) -> Path:
+    return folder / f"state-{process.rank}.json"

@@ -50,14 +50,16 @@ def join(run: RunConfig) -> Process:
     on_gpu = run.compute.gpus_per_node > 0
     if not on_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    import torch  # noqa: PLC0415 - after DS_ACCELERATOR, which DeepSpeed reads when it is imported
-
     process = Process(
         rank=int(os.environ.get("RANK", "0")),
         local_rank=int(os.environ.get("LOCAL_RANK", "0")),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
         on_gpu=on_gpu,
     )
+    if not on_gpu and "RANK" not in os.environ:
+        return process  # recipes of tables then need no torch
+    import torch  # noqa: PLC0415 - after DS_ACCELERATOR, which DeepSpeed reads when it is imported
+
     if on_gpu:
         if not torch.cuda.is_available():
             raise RunError(
