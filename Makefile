@@ -72,6 +72,10 @@ docs: setup ## Build the documentation into the cache's site/.
 bench: setup tools ## Measure latency, throughput and memory side by side with a floor.
 	$(BIN)/python benchmarks/run.py
 
+.PHONY: bench-serving
+bench-serving: setup tools ## Measure the policy server beside uvicorn with the arithmetic alone (needs wrk).
+	$(BIN)/python benchmarks/serving.py
+
 .PHONY: bench-training
 bench-training: setup trainer-env ## Measure recipes beside the libraries' plain scripts.
 	$(POLICYOPS_CACHE)/venv-trainer/bin/python benchmarks/recipes.py

@@ -4,15 +4,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from policy_api.v1alpha1.recipes.common import Recipe
 
+from policyctl import artifacts, monitoring
 from policyctl.errors import UserError
 
 SHOWN = 20
+EXIT_DEGRADED = 3
 NEEDS = "this reads a decision log: pip install 'policy-operator[cli,records]'"
 
 
@@ -58,6 +61,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
     _feedback(commands)
     _outcome(commands)
+    _monitor(commands)
 
 
 def _feedback(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -87,6 +91,22 @@ def _outcome(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--done", action=argparse.BooleanOptionalAction, help="whether the sequence ended"
     )
     command.set_defaults(run=_send_outcome)
+
+
+def _monitor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _reads(commands.add_parser("monitor", help="how a policy does in production"))
+    command.add_argument("--days", type=_count, default=7, metavar="N", help="default: 7")
+    command.add_argument(
+        "--artifact", type=Path, metavar="DIR", help="of the version: says what was expected"
+    )
+    command.add_argument(
+        "--max-degradation",
+        type=_count,
+        default=15,
+        metavar="PERCENT",
+        help="of the expected success rate; more is exit code 3; default: 15",
+    )
+    command.set_defaults(run=_watch)
 
 
 def _reads(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -193,6 +213,23 @@ def _label(options: argparse.Namespace) -> int:
         records.label(log, options.decision, said, options.corrected)
     _say(f"{options.decision}: {said}")
     return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    records = _records()
+    expected = monitoring.Expected(None)
+    if options.artifact is not None:
+        made = artifacts.load(options.artifact)
+        expected = monitoring.Expected.of({m.name: m.value for m in made.metrics})
+    until = datetime.now(UTC)
+    with records.opened(options.log, options.of) as log:
+        span = records.span(log, until - timedelta(days=options.days), until)
+        _say(f"{log.owner.deployment}, the last {options.days} days")
+    most = options.max_degradation / 100
+    for line in monitoring.report(span, expected, most):
+        _say(line)
+    worse = monitoring.degraded(span.success, expected.success_rate, most)
+    return EXIT_DEGRADED if worse else 0
 
 
 def _send_feedback(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policy_api.v1alpha1.store import Export, GGUFType
 
-from policyctl import artifacts, local, log_commands, manifests, serving
+from policyctl import advisor, artifacts, local, log_commands, manifests, serving
 from policyctl.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -137,6 +137,17 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     kept.add_argument("--no-log", action="store_true", help="keep nothing")
     serve.set_defaults(run=_serve)
 
+    advise = commands.add_parser("advisor", help="an agent file, by which an assistant asks")
+    advise.add_argument("folder", type=Path, metavar="DIR", help="folder with policy.json")
+    advise.add_argument(
+        "--server",
+        default=advisor.SERVER,
+        metavar="URL",
+        help=f"where the policy is asked; default: {advisor.SERVER}",
+    )
+    advise.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    advise.set_defaults(run=_advise)
+
     decide = commands.add_parser("decide", help="ask an artifact for one decision")
     decide.add_argument("folder", type=Path, metavar="DIR", help="folder with policy.json")
     decide.add_argument(
@@ -172,6 +183,17 @@ def _serve(options: argparse.Namespace) -> int:
         config=options.config,
         log=None if options.no_log else log_commands.place(options.log),
     )
+
+
+def _advise(options: argparse.Namespace) -> int:
+    text = advisor.of(options.folder, options.server)
+    if options.output is None:
+        sys.stdout.write(text)
+        return 0
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text, encoding="utf-8")
+    _say(f"wrote {options.output}")
+    return 0
 
 
 def _decide(options: argparse.Namespace) -> int:

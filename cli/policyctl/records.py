@@ -5,7 +5,7 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from policy_records.ids import uuid7
 from policy_records.writing import write
 
 from policyctl.errors import UserError
+from policyctl.monitoring import POLICY, Share, Span
 
 DEFAULT = "decisions.sqlite3"
 VARIABLE = "POLICYCTL_LOG"
@@ -252,3 +253,21 @@ def label(log: Log, decision_id: str, said: Label, corrected: str | None = None)
         caller=f"policyctl/{getpass.getuser()}",
     )
     write(log.engine, log.owner, [entry], counts=False)
+
+
+def span(log: Log, since: datetime, until: datetime) -> Span:
+    """Return what happened in a span of time."""
+    found = reading.tallies(log.engine, log.owner, since, until)
+    own = [tally for tally in found if tally.source == POLICY]
+    others = [tally for tally in found if tally.source != POLICY]
+
+    def succeeded(some: Sequence[reading.Tally]) -> Share:
+        return Share(sum(t.succeeded for t in some), sum(t.success_known for t in some))
+
+    return Span(
+        made=sum(tally.made for tally in found),
+        by_baseline=sum(tally.made for tally in others),
+        followed=Share(sum(t.followed for t in found), sum(t.followed_known for t in found)),
+        success=succeeded(own),
+        success_of_baseline=succeeded(others),
+    )

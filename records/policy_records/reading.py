@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -59,6 +60,41 @@ def counts(engine: sa.Engine, owner: Owner, since: datetime, until: datetime) ->
     )
     with _reader(engine) as connection:
         return {row[0]: row[1] for row in connection.execute(query)}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How the decisions of one version, made by the policy or by its baseline, went."""
+
+    version: int
+    source: str
+    made: int
+    followed_known: int
+    followed: int
+    success_known: int
+    succeeded: int
+
+
+def tallies(engine: sa.Engine, owner: Owner, since: datetime, until: datetime) -> list[Tally]:
+    """Return how decisions from `since` up to `until` went, by version and source."""
+    decisions, outcomes = tables.decisions, tables.outcomes
+    made = sa.func.count()
+    counted = (
+        sa.func.count(outcomes.c.followed),
+        made.filter(outcomes.c.followed),
+        sa.func.count(outcomes.c.success),
+        made.filter(outcomes.c.success),
+    )
+    group = (decisions.c.version, decisions.c.source)
+    query = (
+        sa.select(*group, made, *counted)
+        .select_from(decisions.outerjoin(outcomes, outcomes.c.decision_id == decisions.c.id))
+        .where(*tables.owned(decisions, owner), decisions.c.at >= since, decisions.c.at < until)
+        .group_by(*group)
+        .order_by(*group)
+    )
+    with _reader(engine) as connection:
+        return [Tally(*row) for row in connection.execute(query)]
 
 
 def latest(engine: sa.Engine, owner: Owner, count: int) -> list[Row]:
