@@ -18,6 +18,7 @@ from policy_api import keys
 from policy_api.contract import environment
 from policy_models.decision import Policy, Refusal
 from policy_models.writing import Writer
+from starlette.types import ASGIApp
 from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
@@ -80,17 +81,9 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     """
     metrics = Metrics(settings.policy, settings.version)
     state = State(settings.policy, settings.version, metrics, hang_seconds=settings.hang_seconds)
-    config = uvicorn.Config(
-        create_app(state, _door(settings)),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # who calls is what a token says, or the connection itself
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=FINISH_SECONDS,
-    )
+    config = http_config(create_app(state, _door(settings)))
     server = DrainingServer(config, state, settings.drain_seconds)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     log.info("listening", extra={"fields": {"port": listener.getsockname()[1]}})
     life = asyncio.create_task(_live(settings, state, open_policy))
     life.add_done_callback(lambda _: server.stop())  # it ends by itself only when it failed
@@ -107,6 +100,19 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
             return keys.EXIT_DATA_INVALID
         case _:
             raise RuntimeError("the engine's worker ended") from end
+
+
+def http_config(app: ASGIApp) -> uvicorn.Config:
+    """Return how an application is served over HTTP."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who calls is what a token says, or the connection itself
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=FINISH_SECONDS,
+    )
 
 
 def _door(settings: Settings) -> Door:
@@ -190,7 +196,7 @@ def _asker(policy: Policy, settings: Settings) -> Asker:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Listen on an address; on none named on all, IPv6 too where there is any.
 
     The protocol is named since asyncio sets TCP_NODELAY only then; without it, the body of each

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 
-from policy_models.decision import Decision, Option, Refusal, Request, Written
+from policy_models.decision import Decision, Option, Refusal, Request, Written, greedy
 from server.scripted import GOOD, asked
 
 
@@ -93,7 +93,9 @@ class Typist:
         """Return what it is asked with."""
         return {"prompt": "a text", "messages": "a conversation"}
 
-    def _begun(self, request: Request) -> Typed | Refusal:
+    def _begun(self, request: Request) -> Typed | Decision | Refusal:
+        if request.candidates is not None:
+            return Decision(greedy(Option(text, -len(text)) for text in request.candidates))
         assert request.question is not None
         prompt = request.question.prompt or request.question.turns[-1].content
         if "refuse" in prompt:

@@ -114,10 +114,11 @@ class DecisionService:
 
         Text that was yielded may turn out to break the answer schema: then the last is a Failure.
         What must not be said at all, or may be the baseline's in the end, is yielded when it is
-        whole and judged.
+        whole and judged. In mode Advisor no text is yielded: a person takes one of the ranking.
         """
         call = _Call(decision_id, request, role, self.serving, time.perf_counter())
-        held = self._check.withholds or call.serving.baseline is not None
+        advised = call.serving.config.mode is Mode.ADVISOR
+        held = advised or self._check.withholds or call.serving.baseline is not None
         text = ""
         found: Found | Fault | Refusal | None = None
         async with aclosing(self._said(call)) as said:
@@ -129,7 +130,7 @@ class DecisionService:
                     yield one
         assert found is not None  # the outcome is the last that is said
         result = self._settled(call, found)
-        if isinstance(result, Decision) and result.written is not None:
+        if isinstance(result, Decision) and self._generates(request) and not advised:
             answer = result.chosen.action
             if answer.startswith(text) and len(answer) > len(text):
                 yield answer[len(text) :]
@@ -183,9 +184,13 @@ class DecisionService:
         self._log(result)
         return result
 
+    def _generates(self, request: Request) -> bool:
+        """Whether the answer to a request is a text that is written for it."""
+        return self.writes and request.candidates is None
+
     def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:
         """Return what may be given out: an answer that was generated keeps its schema."""
-        if isinstance(found, Fault) or not self.writes or request.candidates is not None:
+        if isinstance(found, Fault) or not self._generates(request):
             return found
         judged = self._check.judged(found)
         if isinstance(judged, Violation):
@@ -222,8 +227,8 @@ class DecisionService:
         return None if isinstance(allowed, Refusal) else baseline.choose(request, allowed)
 
     def _made(self, asked: Asked, outcome: Found | Fault, answer: Answer) -> Decision:
-        generated = self.writes and asked.request.candidates is None
-        said = self._check.read(answer.chosen.action) if generated else {}
+        generates = self._generates(asked.request)
+        said = self._check.read(answer.chosen.action) if generates else {}
         assert not isinstance(said, Violation)  # the policy's and the baseline's are checked
         fields = self._check.named(said, asked.decision_id) if said else None
         if isinstance(outcome, Fault):
