@@ -20,7 +20,7 @@ from policy_server.decisions.results import Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
 from policy_server.http import chat, streaming
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
-from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
+from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of, told
 from policy_server.http.headers import Accept, Role
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
@@ -82,8 +82,10 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
         **described(door, ErrorResponse),
     )
 
-    def stop(role: str | None, message: str) -> Response:
+    def stop(path: str, role: str | None, message: str) -> Response:
         state.metrics.unauthorized(role_of(role))
+        if path == paths.CHAT:
+            return chat.refusal(401, message, "invalid_api_key")
         return _refuse(state, 401, "Unauthorized", message)
 
     app.add_middleware(Guarded, door=door, refuse=stop)
@@ -249,22 +251,11 @@ def _add_refusals(app: FastAPI, state: State) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> Response:
-        path, message = request.url.path, problem.detail
-        match problem.status_code:
-            case 400:  # raised by FastAPI, whose words don't say what to change
-                code, message = "NotJSON", "the body is not JSON: send UTF-8 text"
-            case 404:
-                code, message = "NotFound", f"there is no {path} here: see /docs"
-            case 405:
-                code = "MethodNotAllowed"
-                message = f"{path} does not take {request.method}: see /docs"
-            case 413:
-                code = "BodyTooLong"
-            case 415:
-                code = "NotJSON"
-            case _:
-                code = "Refused"
-        response = _refuse(state, problem.status_code, code, message)
+        code, message = told(request, problem)
+        if request.url.path == paths.CHAT:
+            response = chat.refusal(problem.status_code, message, code)
+        else:
+            response = _refuse(state, problem.status_code, code, message)
         response.headers.update(problem.headers or {})
         return response
 

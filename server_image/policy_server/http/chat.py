@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from policy_api.contract import paths
+from policy_api.v1alpha1.serving import Mode
 from policy_models.decision import TOO_LONG, Refusal
 from policy_models.decision import Request as Asked
 from pydantic import BaseModel
@@ -31,7 +32,7 @@ from policy_server.http.chat_schemas import (
     Said,
     Usage,
 )
-from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
+from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of, told
 from policy_server.http.headers import Role
 from policy_server.metrics import role_of
 
@@ -75,7 +76,8 @@ class ChatRoute(APIRoute):
                 param = ".".join(map(str, finding["loc"][1:])) or None
                 return _error(Refused(status_of(found), found.message, found.code, param))
             except HTTPException as problem:
-                return _error(Refused(problem.status_code, str(problem.detail), "BadRequest"))
+                code, message = told(request, problem)
+                return refusal(problem.status_code, message, code)
 
         return handled
 
@@ -109,6 +111,11 @@ def add(app: FastAPI, state: Serving) -> None:
     app.include_router(router)
 
 
+def refusal(status: int, message: str, code: str) -> Response:
+    """Return what is said, in OpenAI's form, to who is sent away before a conversation is read."""
+    return _error(Refused(status, message, code))
+
+
 def _service(state: Serving, body: ChatRequest) -> DecisionService:
     """Return what answers.
 
@@ -123,6 +130,9 @@ def _service(state: Serving, body: ChatRequest) -> DecisionService:
         raise Refused(404, message, "model_not_found", "model")
     if not service.writes:
         message = "this policy writes no texts: ask POST /v1/decisions, see /docs"
+        raise Refused(400, message, "InvalidRequest")
+    if service.serving.config.mode is Mode.ADVISOR:
+        message = "this policy advises: ask POST /v1/decisions, of whose ranking a person chooses"
         raise Refused(400, message, "InvalidRequest")
     if fault := body.fault(service.artifact.manifest.generation):
         param, message = fault
