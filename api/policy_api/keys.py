@@ -92,6 +92,10 @@ METRIC_AUTO_APPROVED: Final = "policyops_auto_approved_total"
 METRIC_CONFIDENCE: Final = "policyops_confidence"
 METRIC_SAFETY_VIOLATIONS: Final = "policyops_safety_violations_total"
 METRIC_SERVING_CONFIG_ERRORS: Final = "policyops_serving_config_errors_total"  # without a role
+METRIC_CANCELLATIONS: Final = "policyops_cancellations_total"
+METRIC_TOKENS: Final = "policyops_tokens_total"  # also by kind
+METRIC_WAITING_DECISIONS: Final = "policyops_waiting_decisions"  # without a role
+METRIC_BATCH_SIZE: Final = "policyops_batch_size"  # without a role
 
 # Metrics of the operator.
 METRIC_QUEUE_DEPTH: Final = "policyops_queue_depth"

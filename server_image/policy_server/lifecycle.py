@@ -27,6 +27,7 @@ from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
 from policy_server.engine.batching import Batcher
 from policy_server.engine.writing import Scribe
+from policy_server.engine_metrics import EngineMetrics
 from policy_server.http.app import State, create_app
 from policy_server.http.auth import Door
 from policy_server.http.tokens import NoTokensError, Tokens
@@ -145,7 +146,7 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
     )
     log.info("every checksum of %d files holds", len(artifact.manifest.files) + 1)
     policy = await _open(artifact, settings, open_policy)
-    asker = _asker(policy, settings)
+    asker = _asker(policy, settings, state.metrics.engine)
     worker = asyncio.create_task(asker.run())
     try:
         try:
@@ -183,16 +184,22 @@ async def _open(artifact: Artifact, settings: Settings, open_policy: OpenPolicy)
         raise ArtifactRefusedError(f"the model can't be loaded: {_one_line(error)}") from error
 
 
-def _asker(policy: Policy, settings: Settings) -> Asker:
+def _asker(policy: Policy, settings: Settings, metrics: EngineMetrics) -> Asker:
     if not policy.slow:
         return Inline(policy)
     if isinstance(policy, Writer):
-        return Scribe(policy, queue_limit=settings.queue_limit, batch_limit=settings.batch_limit)
+        return Scribe(
+            policy,
+            queue_limit=settings.queue_limit,
+            batch_limit=settings.batch_limit,
+            observe=metrics.batch,
+        )
     return Batcher(
         policy,
         queue_limit=settings.queue_limit,
         batch_limit=settings.batch_limit,
         wait_seconds=settings.batch_wait_seconds,
+        observe=metrics.batch,
     )
 
 

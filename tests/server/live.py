@@ -44,7 +44,7 @@ async def serving(
     metrics = Metrics(POLICY, VERSION)
     writes = hasattr(engine, "begin")
     asker = (
-        Scribe(engine, queue_limit=queue_limit, batch_limit=4)
+        Scribe(engine, queue_limit=queue_limit, batch_limit=4, observe=metrics.engine.batch)
         if writes
         else Batcher(engine, queue_limit=queue_limit, batch_limit=1, wait_seconds=0)
     )

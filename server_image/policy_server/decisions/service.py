@@ -64,6 +64,9 @@ class DecisionService:
         """Whether what it decides is a text of its own."""
         self.serving = Serving(ServingConfig())
         """What is in force."""
+        self.slow = policy.slow
+        """Whether an answer takes so long that its caller may go away meanwhile."""
+        metrics.engine.watch(lambda: asker.waiting)
         self._policy = policy
         self._asker = asker
         self._metrics = metrics
@@ -103,6 +106,9 @@ class DecisionService:
         try:
             async with asyncio.timeout(None if limit is None else limit / 1000):
                 found = await self._asker.ask(request)
+        except asyncio.CancelledError:
+            self._left(call)
+            raise
         except _UNANSWERED as error:
             found = self._fault(call, error)
         return self._settled(call, found, ranks=ranks)
@@ -121,13 +127,17 @@ class DecisionService:
         held = advised or self._check.withholds or call.serving.baseline is not None
         text = ""
         found: Found | Fault | Refusal | None = None
-        async with aclosing(self._said(call)) as said:
-            async for one in said:
-                if not isinstance(one, str):
-                    found = one
-                elif not held:
-                    text += one
-                    yield one
+        try:
+            async with aclosing(self._said(call)) as said:
+                async for one in said:
+                    if not isinstance(one, str):
+                        found = one
+                    elif not held:
+                        text += one
+                        yield one
+        except (asyncio.CancelledError, GeneratorExit):
+            self._left(call)
+            raise
         assert found is not None  # the outcome is the last that is said
         result = self._settled(call, found)
         if isinstance(result, Decision) and self._generates(request) and not advised:
@@ -169,6 +179,9 @@ class DecisionService:
         """Judge, count and log what came of a request."""
         if isinstance(found, Refusal):
             return found
+        if isinstance(found, Found) and found.written is not None:
+            wrote = found.ranking[0].tokens or 0
+            self._metrics.engine.generated(call.role, found.written.prompt_tokens, wrote)
         outcome = self._judged(call.request, found)
         answer = self._ranked(outcome) if ranks else self._answer(outcome, call)
         mode = call.serving.config.mode or Mode.PRIMARY
@@ -256,6 +269,13 @@ class DecisionService:
             )
             if result.unseen:
                 self._metrics.unseen(role, len(result.unseen))
+
+    def _left(self, call: _Call) -> None:
+        """Count a caller that went away: no decision came of it."""
+        self._metrics.engine.cancelled(call.role)
+        seconds = round(time.perf_counter() - call.began, 6)
+        fields = {"decisionId": call.decision_id, "role": call.role, "durationSeconds": seconds}
+        log.info("cancelled", extra={"fields": fields})
 
     def _log(self, result: Decision | Failure) -> None:
         manifest, asked, reason = self.artifact.manifest, result.asked, _reason(result)

@@ -21,6 +21,8 @@ from policy_server.decisions.service import DecisionService
 from policy_server.http import chat, streaming
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of, told
+from policy_server.http.gone import STATUS as GONE
+from policy_server.http.gone import CallerGoneError, while_there
 from policy_server.http.headers import Accept, Role
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
@@ -99,16 +101,18 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
 
 def _add_decisions(app: FastAPI, state: State) -> None:
     @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=ERRORS)
-    async def decide(body: DecisionRequest, role: Role = None, accept: Accept = None) -> Response:
+    async def decide(
+        request: Request, body: DecisionRequest, role: Role = None, accept: Accept = None
+    ) -> Response:
         """Ask the policy for one decision; with `Accept: text/event-stream`, as it is written."""
         if streaming.wanted(accept):
-            return await _stream(state, body, role)
-        return await _answer(state, body, role, _decided)
+            return await _stream(state, request, body, role)
+        return await _answer(state, request, body, role, _decided)
 
     @app.post(paths.SCORES, response_model=ScoresResponse, responses=ERRORS)
-    async def score(body: ScoresRequest, role: Role = None) -> Response:
+    async def score(request: Request, body: ScoresRequest, role: Role = None) -> Response:
         """Rank candidates: plans, or answers to a prompt."""
-        return await _answer(state, body, role, _scored)
+        return await _answer(state, request, body, role, _scored)
 
     @app.get("/v1/policy", response_model=PolicyResponse, responses={503: ERRORS[503]})
     async def policy() -> Response:
@@ -129,6 +133,7 @@ def _add_decisions(app: FastAPI, state: State) -> None:
 
 async def _answer(
     state: State,
+    request: Request,
     body: Body,
     role: str | None,
     shown: Callable[[State, Body, Decision], BaseModel],
@@ -136,17 +141,20 @@ async def _answer(
     if state.service is None:
         return _not_ready(state)
     ranks = isinstance(body, ScoresRequest)
-    result = await state.service.decide(body.request(), role_of(role), ranks=ranks)
+    deciding = state.service.decide(body.request(), role_of(role), ranks=ranks)
+    result = await (while_there(request, deciding) if state.service.slow else deciding)
     if isinstance(result, Decision):
         return _json(shown(state, body, result))
     return _not_decided(state, result)
 
 
-async def _stream(state: State, body: DecisionRequest, role: str | None) -> Response:
+async def _stream(
+    state: State, request: Request, body: DecisionRequest, role: str | None
+) -> Response:
     if state.service is None:
         return _not_ready(state)
     said = state.service.stream(body.request(), role_of(role), new_id())
-    first = await anext(said)
+    first = await while_there(request, streaming.first(said))
     if not isinstance(first, str | Decision):
         return _not_decided(state, first)
 
@@ -248,6 +256,10 @@ def _add_refusals(app: FastAPI, state: State) -> None:
     async def invalid(_request: Request, problem: RequestValidationError) -> Response:
         found = complaint(problem.errors()[0])
         return _refuse(state, status_of(found), found.code, found.message)
+
+    @app.exception_handler(CallerGoneError)
+    async def gone(_request: Request, _problem: CallerGoneError) -> Response:
+        return Response(status_code=GONE)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> Response:

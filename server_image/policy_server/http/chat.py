@@ -33,6 +33,7 @@ from policy_server.http.chat_schemas import (
     Usage,
 )
 from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of, told
+from policy_server.http.gone import while_there
 from policy_server.http.headers import Role
 from policy_server.metrics import role_of
 
@@ -90,23 +91,21 @@ def add(app: FastAPI, state: Serving) -> None:
     }
 
     @router.post(paths.CHAT, response_model=Completion, responses=errors)
-    async def complete(body: ChatRequest, role: Role = None) -> Response:
+    async def complete(request: Request, body: ChatRequest, role: Role = None) -> Response:
         """Answer a conversation, for clients that speak OpenAI's protocol."""
         service = _service(state, body)
         asked, decision_id = Asked(question=body.question()), new_id()
         said = service.stream(asked, role_of(role), decision_id)
         answer = _Answer(state, body, decision_id)
         if body.stream:
-            first = await anext(said)
+            first = await while_there(request, streaming.first(said))
             if not isinstance(first, str | Decision):
                 raise _refused(first)
             return streaming.response(first, said, answer.chunks)
-        async for one in said:
-            if isinstance(one, Decision):
-                return _json(answer.whole(one))
-            if not isinstance(one, str):
-                raise _refused(one)
-        raise AssertionError("the outcome is the last that is said")
+        one = await while_there(request, streaming.last(said))
+        if isinstance(one, Decision):
+            return _json(answer.whole(one))
+        raise _refused(one)
 
     app.include_router(router)
 
