@@ -57,7 +57,9 @@ async def serving(
 @asynccontextmanager
 async def listening(state: State, door: Door = EVERYBODY) -> AsyncIterator[str]:
     """Serve it on a port of its own; yield the URL."""
-    server = uvicorn.Server(http_config(create_app(state, door)))
+    config = http_config(create_app(state, door))
+    config.lifespan = "off"  # nothing uses it, and it is loud when the end is forced
+    server = uvicorn.Server(config)
     listener = listen("127.0.0.1", 0)
     life = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started)

@@ -491,5 +491,5 @@ async def test_the_interface_is_documented(client):
     document = (await client.get("/openapi.json")).json()
     assert set(document["paths"]) == {*PUBLISHED, "/v1/policy"} - {FEEDBACK}
     responses = document["paths"]["/v1/decisions"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "413", "415", "422", "500", "503", "504"}
+    assert set(responses) == {"200", "400", "408", "413", "415", "422", "500", "503", "504"}
     assert "decisionId" in document["components"]["schemas"]["DecisionResponse"]["properties"]

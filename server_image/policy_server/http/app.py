@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from policy_api.contract import paths
+from policy_api.keys import ROLE_HEADER
 from policy_api.v1alpha1.serving import Mode
 from policy_models.actions import SEQUENCE
 from policy_models.decision import Refusal
@@ -16,15 +17,17 @@ from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.decisions.results import Decision, Failure, Outcome, new_id
+from policy_server.decisions.results import OVERLOADED, Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
 from policy_server.http import chat, streaming
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
+from policy_server.http.bodies import JSONRoute
+from policy_server.http.crowd import Crowd
 from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of, told
 from policy_server.http.gone import STATUS as GONE
 from policy_server.http.gone import CallerGoneError, while_there
 from policy_server.http.headers import Accept, Role
-from policy_server.http.middleware import Guard
+from policy_server.http.middleware import BODY_SECONDS, Guard
 from policy_server.http.schemas import (
     DecisionResponse,
     ErrorBody,
@@ -45,6 +48,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
         (400, "The body is not JSON."),
+        (408, "The body has not come in time."),
         (413, "The body or the prompt is too long."),
         (415, "The body is not declared as JSON."),
         (422, "The request's shape is wrong."),
@@ -68,6 +72,8 @@ class State:
     service: DecisionService | None = None
     draining: bool = False
     hang_seconds: float = HANG_SECONDS
+    body_seconds: float = BODY_SECONDS
+    crowd: Crowd = field(default_factory=Crowd)
 
     @property
     def ready(self) -> bool:
@@ -91,7 +97,13 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
         return _refuse(state, 401, "Unauthorized", message)
 
     app.add_middleware(Guarded, door=door, refuse=stop)
-    app.add_middleware(Guard, draining=lambda: state.draining)
+    app.router.route_class = JSONRoute
+    app.add_middleware(
+        Guard,
+        draining=lambda: state.draining,
+        crowd=state.crowd,
+        body_seconds=lambda: state.body_seconds,
+    )
     _add_decisions(app, state)
     chat.add(app, state)
     _add_probes(app, state)
@@ -264,6 +276,8 @@ def _add_refusals(app: FastAPI, state: State) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> Response:
         code, message = told(request, problem)
+        if code == OVERLOADED.code:
+            state.metrics.overloaded(role_of(request.headers.get(ROLE_HEADER)))
         if request.url.path == paths.CHAT:
             response = chat.refusal(problem.status_code, message, code)
         else:

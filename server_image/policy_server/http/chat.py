@@ -8,18 +8,17 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from policy_api.contract import paths
 from policy_api.v1alpha1.serving import Mode
 from policy_models.decision import TOO_LONG, Refusal
 from policy_models.decision import Request as Asked
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from typing_extensions import override
 
 from policy_server.decisions.results import Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
 from policy_server.http import streaming
+from policy_server.http.bodies import JSONRoute
 from policy_server.http.chat_schemas import (
     ChatError,
     ChatErrorBody,
@@ -32,7 +31,7 @@ from policy_server.http.chat_schemas import (
     Said,
     Usage,
 )
-from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of, told
+from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
 from policy_server.http.gone import while_there
 from policy_server.http.headers import Role
 from policy_server.metrics import role_of
@@ -59,7 +58,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer
         self.status, self.message, self.code, self.param = status, message, code, param
 
 
-class ChatRoute(APIRoute):
+class ChatRoute(JSONRoute):
     """Says what is wrong in OpenAI's form."""
 
     @override
@@ -76,9 +75,6 @@ class ChatRoute(APIRoute):
                 found = complaint(finding)
                 param = ".".join(map(str, finding["loc"][1:])) or None
                 return _error(Refused(status_of(found), found.message, found.code, param))
-            except HTTPException as problem:
-                code, message = told(request, problem)
-                return refusal(problem.status_code, message, code)
 
         return handled
 
@@ -87,7 +83,7 @@ def add(app: FastAPI, state: Serving) -> None:
     """Add the route."""
     router = APIRouter(route_class=ChatRoute)
     errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": ChatError} for status in (400, 404, 413, 415, 422, 500, 503, 504)
+        status: {"model": ChatError} for status in (400, 404, 408, 413, 415, 422, 500, 503, 504)
     }
 
     @router.post(paths.CHAT, response_model=Completion, responses=errors)

@@ -8,9 +8,18 @@ from policy_models.decision import TOO_LONG, Refusal
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from policy_server.decisions.results import Failure
+from policy_server.decisions.results import OVERLOADED, Failure
 
 RETRY_AFTER_SECONDS = "1"  # a queue of 64 short answers is empty by then
+_CODES = {
+    400: "NotJSON",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    408: "BodyTooSlow",
+    413: "BodyTooLong",
+    415: "NotJSON",
+    503: OVERLOADED.code,
+}
 _STATUS = {complaints.NOT_JSON: 400, TOO_LONG: 413}
 
 
@@ -28,17 +37,12 @@ def complaint(finding: Mapping[str, Any]) -> Refusal:
 
 def told(request: Request, problem: HTTPException) -> tuple[str, str]:
     """Return the code and the sentence of what the HTTP layer refuses."""
-    path, message = request.url.path, str(problem.detail)
+    path = request.url.path
+    code = _CODES.get(problem.status_code, "Refused")
     match problem.status_code:
-        case 400:  # raised by FastAPI, whose words don't say what to change
-            return "NotJSON", "the body is not JSON: send UTF-8 text"
         case 404:
-            return "NotFound", f"there is no {path} here: see /docs"
+            return code, f"there is no {path} here: see /docs"
         case 405:
-            return "MethodNotAllowed", f"{path} does not take {request.method}: see /docs"
-        case 413:
-            return "BodyTooLong", message
-        case 415:
-            return "NotJSON", message
+            return code, f"{path} does not take {request.method}: see /docs"
         case _:
-            return "Refused", message
+            return code, str(problem.detail)
