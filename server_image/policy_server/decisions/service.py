@@ -4,15 +4,17 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from policy_api.contract.artifact import Kind
 from policy_api.contract.serving import ServingConfig
 from policy_api.v1alpha1.serving import Mode
 from policy_models.answers import AnswerCheck
-from policy_models.baselines import allowed_of
+from policy_models.baselines import Chooser, Fixed, allowed_of
 from policy_models.decision import Decision as Found
 from policy_models.decision import Policy, Refusal, Request
 from policy_models.fields import Violation
@@ -37,6 +39,8 @@ from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_SAFETY, Metrics
 
 log = logging.getLogger("policy_server.decisions")
 engine_log = logging.getLogger(__name__)
+
+JUDGES = 2  # answers that are judged at once: none takes longer than patterns.SECONDS
 
 _UNANSWERED = (TimeoutError, OverloadedError, EngineFailedError)
 
@@ -71,6 +75,7 @@ class DecisionService:
         self._asker = asker
         self._metrics = metrics
         self._check = AnswerCheck(artifact.manifest.answer_schema)
+        self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._random = random.SystemRandom().random
 
     @property
@@ -101,17 +106,20 @@ class DecisionService:
             ranks: All candidates are to be ranked, and none is chosen: no mode has a part in it.
         """
         call = _Call(new_id(), request, role, self.serving, time.perf_counter())
-        limit = call.serving.config.timeout_milliseconds
-        found: Found | Fault | Refusal
         try:
-            async with asyncio.timeout(None if limit is None else limit / 1000):
-                found = await self._asker.ask(request)
+            return await self._settled(call, await self._found(call), ranks=ranks)
         except asyncio.CancelledError:
             self._left(call)
             raise
+
+    async def _found(self, call: _Call) -> Found | Fault | Refusal:
+        """Return what the policy says, within its time."""
+        limit = call.serving.config.timeout_milliseconds
+        try:
+            async with asyncio.timeout(None if limit is None else limit / 1000):
+                return await self._asker.ask(call.request)
         except _UNANSWERED as error:
-            found = self._fault(call, error)
-        return self._settled(call, found, ranks=ranks)
+            return self._fault(call, error)
 
     async def stream(
         self, request: Request, role: str, decision_id: str
@@ -135,11 +143,11 @@ class DecisionService:
                     elif not held:
                         text += one
                         yield one
+            assert found is not None  # the outcome is the last that is said
+            result = await self._settled(call, found)
         except (asyncio.CancelledError, GeneratorExit):
             self._left(call)
             raise
-        assert found is not None  # the outcome is the last that is said
-        result = self._settled(call, found)
         if isinstance(result, Decision) and self._generates(request) and not advised:
             answer = result.chosen.action
             if answer.startswith(text) and len(answer) > len(text):
@@ -173,7 +181,7 @@ class DecisionService:
         engine_log.exception("the model raised", extra={"fields": fields})
         return ENGINE_FAILED
 
-    def _settled(
+    async def _settled(
         self, call: _Call, found: Found | Fault | Refusal, *, ranks: bool = False
     ) -> Outcome:
         """Judge, count and log what came of a request."""
@@ -182,14 +190,14 @@ class DecisionService:
         if isinstance(found, Found) and found.written is not None:
             wrote = found.ranking[0].tokens or 0
             self._metrics.engine.generated(call.role, found.written.prompt_tokens, wrote)
-        outcome = self._judged(call.request, found)
+        outcome = await self._judged(call.request, found)
         answer = self._ranked(outcome) if ranks else self._answer(outcome, call)
         mode = call.serving.config.mode or Mode.PRIMARY
         seconds = time.perf_counter() - call.began
         asked = Asked(call.decision_id, call.request, call.role, mode, seconds)
         result: Decision | Failure
         if answer is not None:
-            result = self._made(asked, outcome, answer)
+            result = self._made(asked, outcome, answer, call.serving.baseline)
         else:
             assert isinstance(outcome, Fault)  # to what the policy says there is an answer
             result = Failure(asked, outcome)
@@ -201,11 +209,19 @@ class DecisionService:
         """Whether the answer to a request is a text that is written for it."""
         return self.writes and request.candidates is None
 
-    def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:
-        """Return what may be given out: an answer that was generated keeps its schema."""
+    async def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:
+        """Return what may be given out: an answer that was generated keeps its schema.
+
+        It is judged beside the event loop, which some pattern would hold for long.
+        """
         if isinstance(found, Fault) or not self._generates(request):
             return found
-        judged = self._check.judged(found)
+        judge = self._check.judged
+        if self._check.searches:
+            loop = asyncio.get_running_loop()
+            judged = await loop.run_in_executor(self._judges, judge, found)
+        else:
+            judged = judge(found)
         if isinstance(judged, Violation):
             reason = REASON_SAFETY if judged.unsafe else REASON_ANSWER_SCHEMA
             return Fault(500, "AnswerSchemaViolation", judged.message, reason)
@@ -239,10 +255,14 @@ class DecisionService:
         allowed = allowed_of(self._policy, request)
         return None if isinstance(allowed, Refusal) else baseline.choose(request, allowed)
 
-    def _made(self, asked: Asked, outcome: Found | Fault, answer: Answer) -> Decision:
-        generates = self._generates(asked.request)
-        said = self._check.read(answer.chosen.action) if generates else {}
-        assert not isinstance(said, Violation)  # the policy's and the baseline's are checked
+    def _made(
+        self, asked: Asked, outcome: Found | Fault, answer: Answer, baseline: Chooser | None
+    ) -> Decision:
+        said: Mapping[str, Any] | None = None
+        if answer.source is Source.POLICY and isinstance(outcome, Found):
+            said = outcome.fields
+        elif isinstance(baseline, Fixed):
+            said = baseline.fields
         fields = self._check.named(said, asked.decision_id) if said else None
         if isinstance(outcome, Fault):
             return Decision(asked, answer, fields=fields, failed=outcome.reason)
