@@ -106,6 +106,10 @@ METRIC_LOG_QUEUE: Final = "policyops_decision_log_queue"  # without a role, as a
 METRIC_LOG_SPOOL: Final = "policyops_decision_log_spool_bytes"
 METRIC_LOG_DROPPED: Final = "policyops_decision_log_dropped_total"
 METRIC_SERVING_CONFIG_ERRORS: Final = "policyops_serving_config_errors_total"  # without a role
+METRIC_CANCELLATIONS: Final = "policyops_cancellations_total"
+METRIC_TOKENS: Final = "policyops_tokens_total"  # also by kind
+METRIC_WAITING_DECISIONS: Final = "policyops_waiting_decisions"  # without a role
+METRIC_BATCH_SIZE: Final = "policyops_batch_size"  # without a role
 
 # Metrics of the operator.
 METRIC_QUEUE_DEPTH: Final = "policyops_queue_depth"

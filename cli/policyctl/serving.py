@@ -29,6 +29,7 @@ from policy_models.answers import AnswerCheck
 from policy_models.complaints import complaint
 from policy_models.decision import Decision, Option, Refusal
 from policy_models.fields import Violation
+from policy_models.json_text import NotJSONError, parse
 from policy_models.policy import TEXT, open_policy
 from policy_models.requests import DecisionRequest
 from pydantic import ValidationError
@@ -211,9 +212,9 @@ def read(text: str) -> dict[str, Any]:
         UserError: It is no JSON object.
     """
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"the request is not JSON: {error}") from error
+        found = parse(text, "the request")
+    except NotJSONError as error:
+        raise UserError(str(error)) from error
     if not isinstance(found, dict):
         raise UserError('the request must be an object such as {"state": {…}}')
     return found

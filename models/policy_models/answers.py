@@ -10,6 +10,7 @@ from policy_api.v1alpha1.training import AnswerSchema
 
 from policy_models.decision import Decision
 from policy_models.fields import Reader, Violation
+from policy_models.patterns import Budget, Pattern, TooSlowError
 
 
 class AnswerCheck:
@@ -21,24 +22,34 @@ class AnswerCheck:
 
     def __init__(self, schema: AnswerSchema) -> None:
         fields = schema.fields or []
-        self._patterns = [re.compile(pattern) for pattern in schema.patterns]
-        self._forbidden = [re.compile(pattern) for pattern in schema.forbidden or ()]
+        self._patterns = [Pattern(pattern) for pattern in schema.patterns]
+        self._forbidden = [Pattern(pattern) for pattern in schema.forbidden or ()]
         self.withholds = bool(self._forbidden)
         """Whether some text must never be said, so that none may be before it is whole."""
-        self._forbidden = [re.compile(pattern) for pattern in schema.forbidden or ()]
         self._min = schema.min_length
         self._max = schema.max_length
         self._reader = Reader(fields)
+        self.searches = bool(self._patterns or self._forbidden) or self._reader.searches
+        """Whether it has patterns, for which it may need some time: up to patterns.SECONDS."""
         self._lists = [field.name for field in fields if field.items is not None]
         sure = [field for field in fields if field.name == schema.confidence]
         self._sure = next(((f.name, f.max or 1.0) for f in sure), None)
 
     def read(self, answer: str) -> dict[str, Any] | Violation:
-        """Return the fields of a valid answer, or what is wrong with it."""
+        """Return the fields of a valid answer, or what is wrong with it.
+
+        An answer that can't be judged in time is not valid.
+        """
+        try:
+            return self._read(answer, Budget())
+        except TooSlowError as slow:
+            return Violation(str(slow))
+
+    def _read(self, answer: str, budget: Budget) -> dict[str, Any] | Violation:
         for pattern in self._forbidden:
-            if pattern.search(answer):
+            if pattern.search(answer, budget):
                 return Violation(
-                    f"the answer has what the pattern {pattern.pattern!r} forbids", unsafe=True
+                    f"the answer has what the pattern {pattern.source!r} forbids", unsafe=True
                 )
         if len(answer) < self._min:
             return Violation(
@@ -49,11 +60,11 @@ class AnswerCheck:
                 f"the answer has {len(answer)} characters, at most {self._max} are declared"
             )
         for pattern in self._patterns:
-            if not pattern.search(answer):
+            if not pattern.search(answer, budget):
                 return Violation(
-                    f"the answer does not match the declared pattern {pattern.pattern!r}"
+                    f"the answer does not match the declared pattern {pattern.source!r}"
                 )
-        return self._reader.read(answer)
+        return self._reader.read(answer, budget)
 
     def judged(self, decision: Decision) -> Decision | Violation:
         """Return a decision whose answer was generated with what the answer says, or what is wrong.
@@ -93,13 +104,13 @@ def faults(schema: AnswerSchema) -> Iterator[tuple[str, str]]:
             continue
         if said := _fault(field.pattern):
             yield where, said
-        elif (groups := re.compile(field.pattern).groups) != 1:
+        elif (groups := Pattern(field.pattern).groups) != 1:
             yield where, f"{field.pattern!r} has {groups} groups, wanted one: write others as (?:…)"
 
 
 def _fault(pattern: str) -> str | None:
     try:
-        re.compile(pattern)
+        Pattern(pattern)
     except re.error as error:
         return f"{pattern!r} is not a regular expression: {error}"
     return None

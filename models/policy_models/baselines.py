@@ -138,6 +138,8 @@ class Fixed:
     """Gives one answer to every question."""
 
     answer: str
+    fields: Mapping[str, Any]
+    """What it says, by the policy's answer schema."""
 
     def choose(self, request: Request, allowed: Sequence[str]) -> Decision | None:  # noqa: ARG002
         """Return the answer; see Chooser."""
@@ -220,11 +222,12 @@ def _fixed(answer: str, check: AnswerCheck, *, writes: bool) -> Chooser:
             "baseline.rule.answer is for policies that write answers, and this one chooses: set "
             "baseline.rule.action instead"
         )
-    if isinstance(wrong := check.read(answer), Violation):
+    said = check.read(answer)
+    if isinstance(said, Violation):
         raise UnavailableError(
-            f"baseline.rule.answer breaks the policy's answerSchema: {wrong.message}"
+            f"baseline.rule.answer breaks the policy's answerSchema: {said.message}"
         )
-    return Fixed(answer)
+    return Fixed(answer, said)
 
 
 def _by_rule(rule: FixedRule, policy: Policy) -> Chooser:

@@ -9,6 +9,8 @@ from typing import Any
 
 from policy_api.v1alpha1.answers import AnswerField, EntryField, FieldType
 
+from policy_models.patterns import Budget, Pattern
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,300}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -45,12 +47,21 @@ class Reader:
     def __init__(self, fields: Sequence[AnswerField]) -> None:
         self._fields = fields
         self._patterns = {
-            field.name: re.compile(field.pattern) for field in fields if field.pattern is not None
+            field.name: Pattern(field.pattern) for field in fields if field.pattern is not None
         }
         self._parsed = any(field.pointer is not None for field in fields)
 
-    def read(self, answer: str) -> dict[str, Any] | Violation:
-        """Return the value of each field, or what is wrong."""
+    @property
+    def searches(self) -> bool:
+        """Whether a field is found by a pattern."""
+        return bool(self._patterns)
+
+    def read(self, answer: str, budget: Budget) -> dict[str, Any] | Violation:
+        """Return the value of each field, or what is wrong.
+
+        Raises:
+            TooSlowError: A pattern took too long.
+        """
         document: Any = None
         if self._parsed:
             try:
@@ -59,15 +70,15 @@ class Reader:
                 return Violation("the answer is not JSON, into which its fields point")
         found: dict[str, Any] = {}
         for field in self._fields:
-            value = self._value(field, answer, document)
+            value = self._value(field, answer, document, budget)
             if isinstance(value, Violation):
                 return value
             found[field.name] = value
         return found
 
-    def _value(self, field: AnswerField, answer: str, document: Any) -> Any:
+    def _value(self, field: AnswerField, answer: str, document: Any, budget: Budget) -> Any:
         if field.pointer is None:
-            match = self._patterns[field.name].search(answer)
+            match = self._patterns[field.name].search(answer, budget)
             if match is None or match[1] is None:
                 return Violation(f"the answer has no {field.name}: its pattern is not found")
             return _judged(field, _converted(field.type, match[1]), field.name)

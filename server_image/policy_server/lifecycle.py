@@ -19,6 +19,7 @@ from policy_api.contract import environment
 from policy_api.contract.artifact import Kind
 from policy_models.decision import Policy, Refusal
 from policy_models.writing import Writer
+from starlette.types import ASGIApp
 from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
@@ -29,6 +30,7 @@ from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
 from policy_server.engine.batching import Batcher
 from policy_server.engine.writing import Scribe
+from policy_server.engine_metrics import EngineMetrics
 from policy_server.http.app import State, create_app
 from policy_server.http.auth import Door
 from policy_server.http.tokens import NoTokensError, Tokens
@@ -90,17 +92,9 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     metrics = Metrics(settings.policy, settings.version)
     state = State(settings.policy, settings.version, metrics, hang_seconds=settings.hang_seconds)
     state.log = _log(settings, metrics)
-    config = uvicorn.Config(
-        create_app(state, _door(settings)),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # who calls is what a token says, or the connection itself
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=FINISH_SECONDS,
-    )
+    config = http_config(create_app(state, _door(settings)))
     server = DrainingServer(config, state, settings.drain_seconds)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     log.info("listening", extra={"fields": {"port": listener.getsockname()[1]}})
     life = asyncio.create_task(_live(settings, state, open_policy))
     life.add_done_callback(lambda _: server.stop())  # it ends by itself only when it failed
@@ -130,6 +124,19 @@ def _log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
     if settings.log is None:
         return None
     return open_log(settings.log, LogMetrics(metrics.registry, settings.policy, settings.version))
+
+
+def http_config(app: ASGIApp) -> uvicorn.Config:
+    """Return how an application is served over HTTP."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who calls is what a token says, or the connection itself
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=FINISH_SECONDS,
+    )
 
 
 def _door(settings: Settings) -> Door:
@@ -162,7 +169,7 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
     )
     log.info("every checksum of %d files holds", len(artifact.manifest.files) + 1)
     policy = await _open(artifact, settings, open_policy)
-    asker = _asker(policy, settings)
+    asker = _asker(policy, settings, state.metrics.engine)
     worker = asyncio.create_task(asker.run())
     try:
         try:
@@ -210,20 +217,26 @@ async def _open(artifact: Artifact, settings: Settings, open_policy: OpenPolicy)
         raise ArtifactRefusedError(f"the model can't be loaded: {_one_line(error)}") from error
 
 
-def _asker(policy: Policy, settings: Settings) -> Asker:
+def _asker(policy: Policy, settings: Settings, metrics: EngineMetrics) -> Asker:
     if not policy.slow:
         return Inline(policy)
     if isinstance(policy, Writer):
-        return Scribe(policy, queue_limit=settings.queue_limit, batch_limit=settings.batch_limit)
+        return Scribe(
+            policy,
+            queue_limit=settings.queue_limit,
+            batch_limit=settings.batch_limit,
+            observe=metrics.batch,
+        )
     return Batcher(
         policy,
         queue_limit=settings.queue_limit,
         batch_limit=settings.batch_limit,
         wait_seconds=settings.batch_wait_seconds,
+        observe=metrics.batch,
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Listen on an address; on none named on all, IPv6 too where there is any.
 
     The protocol is named since asyncio sets TCP_NODELAY only then; without it, the body of each

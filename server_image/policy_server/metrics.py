@@ -4,6 +4,8 @@ from policy_api import keys
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from policy_server.engine_metrics import EngineMetrics
+
 ROLES = (keys.ROLE_STABLE, keys.ROLE_CANDIDATE, keys.ROLE_DIRECT)
 REASON_ANSWER_SCHEMA = "answer_schema"
 REASON_ENGINE = "engine"
@@ -76,6 +78,8 @@ class Metrics:
             _LABELS,
             registry=self.registry,
         )
+        self.engine = EngineMetrics(self.registry, policy, version, ROLES)
+        """What the engine tells of itself."""
         self._answers = AnswerMetrics(self.registry, policy, version)
         number = str(version)
         self._unauthorized = {role: unauthorized.labels(policy, number, role) for role in ROLES}

@@ -496,5 +496,5 @@ async def test_the_interface_is_documented(client):
         "/v1/decisions/{decision_id}/outcome",
     }
     responses = document["paths"]["/v1/decisions"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "413", "415", "422", "500", "503", "504"}
+    assert set(responses) == {"200", "400", "408", "413", "415", "422", "500", "503", "504"}
     assert "decisionId" in document["components"]["schemas"]["DecisionResponse"]["properties"]

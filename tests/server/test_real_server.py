@@ -7,10 +7,12 @@ from pathlib import Path
 
 import fsspec
 import httpx
+import openai
 import pytest
 from policy_api import keys
 from policy_server.artifact import ArtifactRefusedError, open_artifact
 from server.artifacts import POLICY, VERSION, environment, write_artifact
+from server.live import ask, events
 from server.scripted import lines, server, terminate
 from server.tiny import answer_to, prompts, seal, write_tiny
 
@@ -52,6 +54,31 @@ async def test_it_serves_a_trained_model(artifact, tmp_path):
         for number, prompt in enumerate(prompts()):
             assert prompt not in log.read_text()
             assert answer_to(number) not in log.read_text()
+
+
+async def test_it_streams_and_chats(artifact, tmp_path):
+    prompt, answer = prompts()[1], answer_to(1)
+    env = env_of(artifact, tmp_path, OMP_NUM_THREADS="1")
+    async with (
+        server(env, module="policy_server") as (_process, url, _log),
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as theirs,
+    ):
+        found = events((await ask(client, prompt)).text)
+        pieces = [event.data["text"] for event in found[:-1]]
+        assert len(pieces) > 1
+        assert "".join(pieces) == found[-1].data["answer"] == answer
+        stream = await theirs.chat.completions.create(
+            model=POLICY,
+            messages=[{"role": "user", "content": prompt}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = [chunk async for chunk in stream]
+        said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+        assert "".join(said) == answer
+        assert chunks[-1].usage.completion_tokens == found[-1].data["tokens"]
+        assert chunks[-1].usage.prompt_tokens > 0
 
 
 async def test_answers_that_break_the_schema_are_counted(artifact, tmp_path):

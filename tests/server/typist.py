@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 
-from policy_models.decision import Decision, Option, Refusal, Request, Written
+from policy_models.decision import Decision, Option, Refusal, Request, Written, greedy, wants
 from server.scripted import GOOD, asked
 
 
@@ -93,8 +93,11 @@ class Typist:
         """Return what it is asked with."""
         return {"prompt": "a text", "messages": "a conversation"}
 
-    def _begun(self, request: Request) -> Typed | Refusal:
-        assert request.question is not None
+    def _begun(self, request: Request) -> Typed | Decision | Refusal:
+        if request.candidates is not None:
+            return Decision(greedy(Option(text, -len(text)) for text in request.candidates))
+        if request.question is None:
+            return wants("prompt")
         prompt = request.question.prompt or request.question.turns[-1].content
         if "refuse" in prompt:
             return Refusal("PromptTooLong", "the prompt has 9 tokens, at most 8: shorten it")

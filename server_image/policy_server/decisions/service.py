@@ -4,15 +4,17 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from policy_api.contract.artifact import Kind
 from policy_api.contract.serving import ServingConfig
 from policy_api.v1alpha1.serving import Mode
 from policy_models.answers import AnswerCheck
-from policy_models.baselines import allowed_of
+from policy_models.baselines import Chooser, Fixed, allowed_of
 from policy_models.decision import Decision as Found
 from policy_models.decision import Policy, Refusal, Request
 from policy_models.fields import Violation
@@ -40,6 +42,8 @@ log = logging.getLogger("policy_server.decisions")
 engine_log = logging.getLogger(__name__)
 
 NOTHING = About()
+JUDGES = 2  # answers that are judged at once: none takes longer than patterns.SECONDS
+
 _UNANSWERED = (TimeoutError, OverloadedError, EngineFailedError)
 
 
@@ -84,11 +88,15 @@ class DecisionService:
         """Whether what it decides is a text of its own."""
         self.serving = Serving(ServingConfig())
         """What is in force."""
+        self.slow = policy.slow
+        """Whether an answer takes so long that its caller may go away meanwhile."""
+        metrics.engine.watch(lambda: asker.waiting)
         self._policy = policy
         self._asker = asker
         self._metrics = metrics
         self._keep = keep
         self._check = AnswerCheck(artifact.manifest.answer_schema)
+        self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._random = random.SystemRandom().random
 
     @property
@@ -122,14 +130,20 @@ class DecisionService:
             ranks: All candidates are to be ranked, and none is chosen: no mode has a part in it.
         """
         call = _Call(new_id(), request, role, self.serving, about, ranks, time.perf_counter())
+        try:
+            return await self._settled(call, await self._found(call))
+        except asyncio.CancelledError:
+            self._left(call)
+            raise
+
+    async def _found(self, call: _Call) -> Found | Fault | Refusal:
+        """Return what the policy says, within its time."""
         limit = call.serving.config.timeout_milliseconds
-        found: Found | Fault | Refusal
         try:
             async with asyncio.timeout(None if limit is None else limit / 1000):
-                found = await self._asker.ask(request)
+                return await self._asker.ask(call.request)
         except _UNANSWERED as error:
-            found = self._fault(call, error)
-        return self._settled(call, found)
+            return self._fault(call, error)
 
     async def stream(
         self, request: Request, role: str, decision_id: str, about: About = NOTHING
@@ -138,23 +152,28 @@ class DecisionService:
 
         Text that was yielded may turn out to break the answer schema: then the last is a Failure.
         What must not be said at all, or may be the baseline's in the end, is yielded when it is
-        whole and judged.
+        whole and judged. In mode Advisor no text is yielded: a person takes one of the ranking.
         """
         began = time.perf_counter()
         call = _Call(decision_id, request, role, self.serving, about, ranks=False, began=began)
-        held = self._check.withholds or call.serving.baseline is not None
+        advised = call.serving.config.mode is Mode.ADVISOR
+        held = advised or self._check.withholds or call.serving.baseline is not None
         text = ""
         found: Found | Fault | Refusal | None = None
-        async with aclosing(self._said(call)) as said:
-            async for one in said:
-                if not isinstance(one, str):
-                    found = one
-                elif not held:
-                    text += one
-                    yield one
-        assert found is not None  # the outcome is the last that is said
-        result = self._settled(call, found)
-        if isinstance(result, Decision) and result.written is not None:
+        try:
+            async with aclosing(self._said(call)) as said:
+                async for one in said:
+                    if not isinstance(one, str):
+                        found = one
+                    elif not held:
+                        text += one
+                        yield one
+            assert found is not None  # the outcome is the last that is said
+            result = await self._settled(call, found)
+        except (asyncio.CancelledError, GeneratorExit):
+            self._left(call)
+            raise
+        if isinstance(result, Decision) and self._generates(request) and not advised:
             answer = result.chosen.action
             if answer.startswith(text) and len(answer) > len(text):
                 yield answer[len(text) :]
@@ -187,11 +206,14 @@ class DecisionService:
         engine_log.exception("the model raised", extra={"fields": fields})
         return ENGINE_FAILED
 
-    def _settled(self, call: _Call, found: Found | Fault | Refusal) -> Outcome:
+    async def _settled(self, call: _Call, found: Found | Fault | Refusal) -> Outcome:
         """Judge, count, log and keep what came of a request."""
         if isinstance(found, Refusal):
             return found
-        outcome = self._judged(call.request, found)
+        if isinstance(found, Found) and found.written is not None:
+            wrote = found.ranking[0].tokens or 0
+            self._metrics.engine.generated(call.role, found.written.prompt_tokens, wrote)
+        outcome = await self._judged(call.request, found)
         answer = self._ranked(outcome) if call.ranks else self._answer(outcome, call)
         mode = call.serving.config.mode or Mode.PRIMARY
         asked = Asked(
@@ -205,7 +227,7 @@ class DecisionService:
         )
         result: Decision | Failure
         if answer is not None:
-            result = self._made(asked, outcome, answer)
+            result = self._made(asked, outcome, answer, call.serving.baseline)
         else:
             assert isinstance(outcome, Fault)  # to what the policy says there is an answer
             result = Failure(asked, outcome)
@@ -214,11 +236,23 @@ class DecisionService:
         self._keep(result)
         return result
 
-    def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:
-        """Return what may be given out: an answer that was generated keeps its schema."""
-        if isinstance(found, Fault) or not self.writes or request.candidates is not None:
+    def _generates(self, request: Request) -> bool:
+        """Whether the answer to a request is a text that is written for it."""
+        return self.writes and request.candidates is None
+
+    async def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:
+        """Return what may be given out: an answer that was generated keeps its schema.
+
+        It is judged beside the event loop, which some pattern would hold for long.
+        """
+        if isinstance(found, Fault) or not self._generates(request):
             return found
-        judged = self._check.judged(found)
+        judge = self._check.judged
+        if self._check.searches:
+            loop = asyncio.get_running_loop()
+            judged = await loop.run_in_executor(self._judges, judge, found)
+        else:
+            judged = judge(found)
         if isinstance(judged, Violation):
             reason = REASON_SAFETY if judged.unsafe else REASON_ANSWER_SCHEMA
             return Fault(500, "AnswerSchemaViolation", judged.message, reason)
@@ -252,10 +286,14 @@ class DecisionService:
         allowed = allowed_of(self._policy, request)
         return None if isinstance(allowed, Refusal) else baseline.choose(request, allowed)
 
-    def _made(self, asked: Asked, outcome: Found | Fault, answer: Answer) -> Decision:
-        generated = self.writes and asked.request.candidates is None
-        said = self._check.read(answer.chosen.action) if generated else {}
-        assert not isinstance(said, Violation)  # the policy's and the baseline's are checked
+    def _made(
+        self, asked: Asked, outcome: Found | Fault, answer: Answer, baseline: Chooser | None
+    ) -> Decision:
+        said: Mapping[str, Any] | None = None
+        if answer.source is Source.POLICY and isinstance(outcome, Found):
+            said = outcome.fields
+        elif isinstance(baseline, Fixed):
+            said = baseline.fields
         fields = self._check.named(said, asked.decision_id) if said else None
         if isinstance(outcome, Fault):
             return Decision(asked, answer, fields=fields, failed=outcome.reason)
@@ -282,6 +320,13 @@ class DecisionService:
             )
             if result.unseen:
                 self._metrics.unseen(role, len(result.unseen))
+
+    def _left(self, call: _Call) -> None:
+        """Count a caller that went away: no decision came of it."""
+        self._metrics.engine.cancelled(call.role)
+        seconds = round(time.perf_counter() - call.began, 6)
+        fields = {"decisionId": call.decision_id, "role": call.role, "durationSeconds": seconds}
+        log.info("cancelled", extra={"fields": fields})
 
     def _log(self, result: Decision | Failure) -> None:
         manifest, asked, reason = self.artifact.manifest, result.asked, _reason(result)

@@ -98,7 +98,8 @@ class ServingFile:
         if strange is not None:
             log.warning("%s is unknown to this server, which does without it", strange)
         try:
-            self._apply(config)
+            # Beside the event loop: a fixed answer is judged, which may take a while.
+            await asyncio.to_thread(self._apply, config)
         except Exception:  # a fault of ours in what is optional must not end the server
             self._refused()
             log.exception("serving.json could not be put in force")

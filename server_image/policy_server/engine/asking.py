@@ -9,6 +9,10 @@ from policy_models.decision import Decision, Policy, Refusal, Request
 Outcome = Decision | Refusal
 
 
+def unseen(_size: int) -> None:
+    """Take the size of a batch, for nobody."""
+
+
 class OverloadedError(Exception):
     """The queue is full."""
 
@@ -49,6 +53,11 @@ class Asker(Protocol):
         """How long the policy has been computing what it computes now; 0 when it does not."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait until the policy begins with them."""
+        ...
+
 
 class Inline:
     """Asks a policy of tables at once: its arithmetic is shorter than a change of threads."""
@@ -75,3 +84,8 @@ class Inline:
     def busy_seconds(self) -> float:
         """Always 0: while it computes, nobody can ask."""
         return 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Always 0: each is answered when it comes."""
+        return 0

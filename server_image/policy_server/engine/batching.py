@@ -8,12 +8,12 @@ to come back is better off than one that times out.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from policy_models.decision import Policy, Request
 
-from policy_server.engine.asking import EngineFailedError, Outcome, OverloadedError
+from policy_server.engine.asking import EngineFailedError, Outcome, OverloadedError, unseen
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +21,24 @@ _Waiting = tuple[Request, asyncio.Future[Outcome]]
 
 
 class Batcher:
-    """Asks `policy` in batches of at most `batch_limit`. Call `run` as a task, then `ask`."""
+    """Asks `policy` in batches of at most `batch_limit`. Call `run` as a task, then `ask`.
+
+    `observe` is told the size of each.
+    """
 
     def __init__(
-        self, policy: Policy, *, queue_limit: int, batch_limit: int, wait_seconds: float
+        self,
+        policy: Policy,
+        *,
+        queue_limit: int,
+        batch_limit: int,
+        wait_seconds: float,
+        observe: Callable[[int], None] = unseen,
     ) -> None:
         self._policy = policy
         self._batch_limit = batch_limit
         self._wait_seconds = wait_seconds
+        self._observe = observe
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(queue_limit)
         self._since: float | None = None  # when the policy was called, while it computes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -50,6 +60,11 @@ class Batcher:
     def busy_seconds(self) -> float:
         """How long the policy has been computing this batch; see Asker."""
         return 0.0 if self._since is None else time.monotonic() - self._since
+
+    @property
+    def waiting(self) -> int:
+        """How many wait; those whose callers went away too, until they are passed over."""
+        return self._queue.qsize()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -80,6 +95,7 @@ class Batcher:
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         requests = [request for request, _ in batch]
+        self._observe(len(batch))
         self._since = time.monotonic()
         try:
             outcomes = await loop.run_in_executor(self._thread, self._policy.decide, requests)

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 from policy_models.decision import Decision, Refusal, Request
 from policy_models.writing import Answer, Writer
 
-from policy_server.engine.asking import EngineFailedError, Outcome, OverloadedError
+from policy_server.engine.asking import EngineFailedError, Outcome, OverloadedError, unseen
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,23 @@ class _Asked:
 
 
 class Scribe:
-    """Asks `policy`; at most `batch_limit` answers are written at once. Call `run` as a task."""
+    """Asks `policy`; at most `batch_limit` answers are written at once. Call `run` as a task.
 
-    def __init__(self, policy: Writer, *, queue_limit: int, batch_limit: int) -> None:
+    `observe` is told at each step how many these are.
+    """
+
+    def __init__(
+        self,
+        policy: Writer,
+        *,
+        queue_limit: int,
+        batch_limit: int,
+        observe: Callable[[int], None] = unseen,
+    ) -> None:
         self._policy = policy
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
+        self._observe = observe
         self._waiting: deque[_Asked] = deque()
         self._writing: list[_Asked] = []
         self._wake = asyncio.Event()
@@ -85,6 +96,11 @@ class Scribe:
     def busy_seconds(self) -> float:
         """How long the policy has been computing this step; see Asker."""
         return 0.0 if self._since is None else time.monotonic() - self._since
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -143,6 +159,7 @@ class Scribe:
                 self._writing.append(asked)
 
     async def _write(self) -> None:
+        self._observe(len(self._writing))
         try:
             told = await self._call(self._written, self._writing)
         except Exception as error:

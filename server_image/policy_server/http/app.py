@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from policy_api.contract import paths
+from policy_api.keys import ROLE_HEADER
 from policy_api.v1alpha1.serving import Mode
 from policy_models.actions import SEQUENCE
 from policy_models.decision import Refusal
@@ -17,14 +18,24 @@ from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.decisions.results import About, Decision, Failure, Outcome, new_id
+from policy_server.decisions.results import (
+    OVERLOADED,
+    Decision,
+    Failure,
+    Outcome,
+    new_id,
+)
 from policy_server.decisions.service import DecisionService
 from policy_server.http import chat, records, streaming
 from policy_server.http.about import about
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
-from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
+from policy_server.http.bodies import JSONRoute
+from policy_server.http.crowd import Crowd
+from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of, told
+from policy_server.http.gone import STATUS as GONE
+from policy_server.http.gone import CallerGoneError, while_there
 from policy_server.http.headers import Accept, Role
-from policy_server.http.middleware import Guard
+from policy_server.http.middleware import BODY_SECONDS, Guard
 from policy_server.http.schemas import (
     DecisionResponse,
     ErrorBody,
@@ -46,6 +57,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
         (400, "The body is not JSON."),
+        (408, "The body has not come in time."),
         (413, "The body or the prompt is too long."),
         (415, "The body is not declared as JSON."),
         (422, "The request's shape is wrong."),
@@ -72,6 +84,8 @@ class State:
     """What feedback comes to that has no label."""
     draining: bool = False
     hang_seconds: float = HANG_SECONDS
+    body_seconds: float = BODY_SECONDS
+    crowd: Crowd = field(default_factory=Crowd)
 
     @property
     def ready(self) -> bool:
@@ -88,12 +102,20 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
         **described(door, ErrorResponse),
     )
 
-    def stop(role: str | None, message: str) -> Response:
+    def stop(path: str, role: str | None, message: str) -> Response:
         state.metrics.unauthorized(role_of(role))
+        if path == paths.CHAT:
+            return chat.refusal(401, message, "invalid_api_key")
         return _refuse(state, 401, "Unauthorized", message)
 
     app.add_middleware(Guarded, door=door, refuse=stop)
-    app.add_middleware(Guard, draining=lambda: state.draining)
+    app.router.route_class = JSONRoute
+    app.add_middleware(
+        Guard,
+        draining=lambda: state.draining,
+        crowd=state.crowd,
+        body_seconds=lambda: state.body_seconds,
+    )
     _add_decisions(app, state)
     chat.add(app, state)
     records.add(app, state, partial(_refuse, state))
@@ -109,13 +131,13 @@ def _add_decisions(app: FastAPI, state: State) -> None:
     ) -> Response:
         """Ask the policy for one decision; with `Accept: text/event-stream`, as it is written."""
         if streaming.wanted(accept):
-            return await _stream(state, body, role, about(request, body))
-        return await _answer(state, body, role, about(request, body), _decided)
+            return await _stream(state, request, body, role)
+        return await _answer(state, request, body, role, _decided)
 
     @app.post(paths.SCORES, response_model=ScoresResponse, responses=ERRORS)
     async def score(request: Request, body: ScoresRequest, role: Role = None) -> Response:
         """Rank candidates: plans, or answers to a prompt."""
-        return await _answer(state, body, role, about(request, body), _scored)
+        return await _answer(state, request, body, role, _scored)
 
     @app.get("/v1/policy", response_model=PolicyResponse, responses={503: ERRORS[503]})
     async def policy() -> Response:
@@ -136,25 +158,30 @@ def _add_decisions(app: FastAPI, state: State) -> None:
 
 async def _answer(
     state: State,
+    request: Request,
     body: Body,
     role: str | None,
-    told: About,
     shown: Callable[[State, Body, Decision], BaseModel],
 ) -> Response:
     if state.service is None:
         return _not_ready(state)
     ranks = isinstance(body, ScoresRequest)
-    result = await state.service.decide(body.request(), role_of(role), told, ranks=ranks)
+    asked, told = body.request(), about(request, body)
+    deciding = state.service.decide(asked, role_of(role), told, ranks=ranks)
+    result = await (while_there(request, deciding) if state.service.slow else deciding)
     if isinstance(result, Decision):
         return _json(shown(state, body, result))
     return _not_decided(state, result)
 
 
-async def _stream(state: State, body: DecisionRequest, role: str | None, told: About) -> Response:
+async def _stream(
+    state: State, request: Request, body: DecisionRequest, role: str | None
+) -> Response:
     if state.service is None:
         return _not_ready(state)
-    said = state.service.stream(body.request(), role_of(role), new_id(), told)
-    first = await anext(said)
+    asked, told = body.request(), about(request, body)
+    said = state.service.stream(asked, role_of(role), new_id(), told)
+    first = await while_there(request, streaming.first(said))
     if not isinstance(first, str | Decision):
         return _not_decided(state, first)
 
@@ -257,24 +284,19 @@ def _add_refusals(app: FastAPI, state: State) -> None:
         found = complaint(problem.errors()[0])
         return _refuse(state, status_of(found), found.code, found.message)
 
+    @app.exception_handler(CallerGoneError)
+    async def gone(_request: Request, _problem: CallerGoneError) -> Response:
+        return Response(status_code=GONE)
+
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> Response:
-        path, message = request.url.path, problem.detail
-        match problem.status_code:
-            case 400:  # raised by FastAPI, whose words don't say what to change
-                code, message = "NotJSON", "the body is not JSON: send UTF-8 text"
-            case 404:
-                code, message = "NotFound", f"there is no {path} here: see /docs"
-            case 405:
-                code = "MethodNotAllowed"
-                message = f"{path} does not take {request.method}: see /docs"
-            case 413:
-                code = "BodyTooLong"
-            case 415:
-                code = "NotJSON"
-            case _:
-                code = "Refused"
-        response = _refuse(state, problem.status_code, code, message)
+        code, message = told(request, problem)
+        if code == OVERLOADED.code:
+            state.metrics.overloaded(role_of(request.headers.get(ROLE_HEADER)))
+        if request.url.path == paths.CHAT:
+            response = chat.refusal(problem.status_code, message, code)
+        else:
+            response = _refuse(state, problem.status_code, code, message)
         response.headers.update(problem.headers or {})
         return response
 

@@ -73,14 +73,14 @@ class Guarded:
     """ASGI middleware: answers 401, or says who calls. The header of a user is nobody's word."""
 
     def __init__(
-        self, app: ASGIApp, door: Door, refuse: Callable[[str | None, str], Response]
+        self, app: ASGIApp, door: Door, refuse: Callable[[str, str | None, str], Response]
     ) -> None:
         """Take what comes next.
 
         Args:
             app: Serves who is let in.
             door: Who that is.
-            refuse: Makes the answer to all others, from their role header and a sentence.
+            refuse: Makes the answer to all others, from path, role header and a sentence.
         """
         self._app = app
         self._door = door
@@ -94,7 +94,7 @@ class Guarded:
         headers = Headers(scope=scope)
         caller = self._caller(scope, headers)
         if caller is None and self._door.tokens is not None and _protected(scope["path"]):
-            response = self._refuse(headers.get(ROLE_HEADER), _why(headers))
+            response = self._refuse(scope["path"], headers.get(ROLE_HEADER), _why(headers))
             response.headers["www-authenticate"] = "Bearer"
             await response(scope, receive, send)
             return

@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from policy_api.contract import paths
+from policy_api.v1alpha1.serving import Mode
 from policy_models.decision import TOO_LONG, Refusal
 from policy_models.decision import Request as Asked
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from typing_extensions import override
 
 from policy_server.decisions.results import Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
 from policy_server.http import streaming
 from policy_server.http.about import about
+from policy_server.http.bodies import JSONRoute
 from policy_server.http.chat_schemas import (
     ChatError,
     ChatErrorBody,
@@ -33,6 +33,7 @@ from policy_server.http.chat_schemas import (
     Usage,
 )
 from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
+from policy_server.http.gone import while_there
 from policy_server.http.headers import Role
 from policy_server.metrics import role_of
 
@@ -58,7 +59,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer
         self.status, self.message, self.code, self.param = status, message, code, param
 
 
-class ChatRoute(APIRoute):
+class ChatRoute(JSONRoute):
     """Says what is wrong in OpenAI's form."""
 
     @override
@@ -75,8 +76,6 @@ class ChatRoute(APIRoute):
                 found = complaint(finding)
                 param = ".".join(map(str, finding["loc"][1:])) or None
                 return _error(Refused(status_of(found), found.message, found.code, param))
-            except HTTPException as problem:
-                return _error(Refused(problem.status_code, str(problem.detail), "BadRequest"))
 
         return handled
 
@@ -85,7 +84,7 @@ def add(app: FastAPI, state: Serving) -> None:
     """Add the route."""
     router = APIRouter(route_class=ChatRoute)
     errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": ChatError} for status in (400, 404, 413, 415, 422, 500, 503, 504)
+        status: {"model": ChatError} for status in (400, 404, 408, 413, 415, 422, 500, 503, 504)
     }
 
     @router.post(paths.CHAT, response_model=Completion, responses=errors)
@@ -96,18 +95,21 @@ def add(app: FastAPI, state: Serving) -> None:
         said = service.stream(asked, role_of(role), decision_id, about(request))
         answer = _Answer(state, body, decision_id)
         if body.stream:
-            first = await anext(said)
+            first = await while_there(request, streaming.first(said))
             if not isinstance(first, str | Decision):
                 raise _refused(first)
             return streaming.response(first, said, answer.chunks)
-        async for one in said:
-            if isinstance(one, Decision):
-                return _json(answer.whole(one))
-            if not isinstance(one, str):
-                raise _refused(one)
-        raise AssertionError("the outcome is the last that is said")
+        one = await while_there(request, streaming.last(said))
+        if isinstance(one, Decision):
+            return _json(answer.whole(one))
+        raise _refused(one)
 
     app.include_router(router)
+
+
+def refusal(status: int, message: str, code: str) -> Response:
+    """Return what is said, in OpenAI's form, to who is sent away before a conversation is read."""
+    return _error(Refused(status, message, code))
 
 
 def _service(state: Serving, body: ChatRequest) -> DecisionService:
@@ -124,6 +126,9 @@ def _service(state: Serving, body: ChatRequest) -> DecisionService:
         raise Refused(404, message, "model_not_found", "model")
     if not service.writes:
         message = "this policy writes no texts: ask POST /v1/decisions, see /docs"
+        raise Refused(400, message, "InvalidRequest")
+    if service.serving.config.mode is Mode.ADVISOR:
+        message = "this policy advises: ask POST /v1/decisions, of whose ranking a person chooses"
         raise Refused(400, message, "InvalidRequest")
     if fault := body.fault(service.artifact.manifest.generation):
         param, message = fault

@@ -109,6 +109,11 @@ class ChatRequest(ChatModel):
     safety_identifier: Any = Field(default=None, description="Not read.")
     parallel_tool_calls: Any = Field(default=None, description="Not read.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_nulls(cls, value: Any) -> Any:
+        return _without_nulls(value)
+
     @model_validator(mode="after")
     def _users_turn(self) -> Self:
         if self.messages[-1].role != "user":

@@ -25,6 +25,20 @@ def event(name: str | None, body: BaseModel) -> bytes:
     return format_sse_event(event=name, data_str=text)
 
 
+async def first(said: AsyncGenerator[str | Outcome]) -> str | Outcome:
+    """Return what is said first; what comes after it is not begun when this is cancelled."""
+    return await anext(said)
+
+
+async def last(said: AsyncGenerator[str | Outcome]) -> Outcome:
+    """Return what is said last."""
+    async with aclosing(said):
+        async for one in said:
+            if not isinstance(one, str):
+                return one
+    raise AssertionError("the outcome is the last that is said")
+
+
 def response(
     first: str | Outcome,
     said: AsyncGenerator[str | Outcome],
