@@ -92,6 +92,10 @@ METRIC_AUTO_APPROVED: Final = "policyops_auto_approved_total"
 METRIC_CONFIDENCE: Final = "policyops_confidence"
 METRIC_SAFETY_VIOLATIONS: Final = "policyops_safety_violations_total"
 METRIC_SERVING_CONFIG_ERRORS: Final = "policyops_serving_config_errors_total"  # without a role
+METRIC_THEN: Final = "policyops_then_total"  # also by result
+METRIC_ANSWER_SCORE: Final = "policyops_answer_score"  # a summary: _count and _sum
+METRIC_ANSWER_SCORE_SQUARES: Final = "policyops_answer_score_squares_total"
+METRIC_ANSWER_SCORES_DROPPED: Final = "policyops_answer_scores_dropped_total"  # also by reason
 
 # Metrics of the operator.
 METRIC_QUEUE_DEPTH: Final = "policyops_queue_depth"

@@ -123,8 +123,15 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     serve.add_argument(
         "--config",
         metavar="FILE",
-        help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration and "
-        "timeoutMilliseconds are in force",
+        help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration, "
+        "timeoutMilliseconds and server.routes are in force",
+    )
+    serve.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="where another PolicyDeployment answers that the --config asks; may be repeated",
     )
     serve.set_defaults(run=_serve)
 
@@ -161,6 +168,7 @@ def _serve(options: argparse.Namespace) -> int:
         _say,
         tokens=options.token_file,
         config=options.config,
+        others=options.peer,
     )
 
 

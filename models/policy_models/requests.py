@@ -10,6 +10,7 @@ from policy_models.decision import Question, Request, Turn
 
 MAX_CHARACTERS = 100_000  # of one text; a prompt's real limit is the model's context
 MAX_CANDIDATES = 1000
+RunId = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class RequestModel(ApiModel):
@@ -43,6 +44,12 @@ class Asked(RequestModel):
         description="A conversation whose last message is the user's.",
     )
     explain: bool = Field(default=False, description="Whether options come with reasons.")
+    run_id: RunId | None = Field(
+        default=None, description="Names what this decision is a part of, with others of its run."
+    )
+    context: dict[str, Any] | None = Field(
+        default=None, description="What is to be kept with the decision; no policy reads it."
+    )
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:

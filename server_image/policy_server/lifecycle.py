@@ -161,6 +161,7 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
             await worker
     finally:
         worker.cancel()
+        await state.peers.close()
 
 
 async def _open(artifact: Artifact, settings: Settings, open_policy: OpenPolicy) -> Policy:

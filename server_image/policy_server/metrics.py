@@ -4,6 +4,8 @@ from policy_api import keys
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from policy_server.peer_metrics import PeerMetrics
+
 ROLES = (keys.ROLE_STABLE, keys.ROLE_CANDIDATE, keys.ROLE_DIRECT)
 REASON_ANSWER_SCHEMA = "answer_schema"
 REASON_ENGINE = "engine"
@@ -76,6 +78,8 @@ class Metrics:
             registry=self._registry,
         )
         self._answers = AnswerMetrics(self._registry, policy, version)
+        self.peers = PeerMetrics(self._registry, policy, version, ROLES)
+        """What other policies are asked."""
         number = str(version)
         self._unauthorized = {role: unauthorized.labels(policy, number, role) for role in ROLES}
         self._overloads = {role: overloads.labels(policy, number, role) for role in ROLES}

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -11,14 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from policy_api.contract import paths
 from policy_api.v1alpha1.serving import Mode
 from policy_models.actions import SEQUENCE
-from policy_models.decision import Refusal
+from policy_models.decision import INVALID, Refusal
 from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from policy_server.decisions.results import Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
-from policy_server.http import chat, streaming
+from policy_server.http import chat, routes, streaming
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
 from policy_server.http.headers import Accept, Role
@@ -35,6 +35,7 @@ from policy_server.http.schemas import (
     reasons_of,
 )
 from policy_server.metrics import Metrics, role_of
+from policy_server.peers import Peers
 from policy_server.settings import HANG_SECONDS
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class State:
     service: DecisionService | None = None
     draining: bool = False
     hang_seconds: float = HANG_SECONDS
+    peers: Peers = field(default_factory=Peers)
 
     @property
     def ready(self) -> bool:
@@ -86,10 +88,14 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
         state.metrics.unauthorized(role_of(role))
         return _refuse(state, 401, "Unauthorized", message)
 
-    app.add_middleware(Guarded, door=door, refuse=stop)
+    def of_user(path: str) -> bool:
+        return routes.find(state, path) is not None
+
+    app.add_middleware(Guarded, door=door, refuse=stop, also=of_user)
     app.add_middleware(Guard, draining=lambda: state.draining)
     _add_decisions(app, state)
     chat.add(app, state)
+    routes.add(app, state)
     _add_probes(app, state)
     _add_refusals(app, state)
     return app
@@ -262,6 +268,8 @@ def _add_refusals(app: FastAPI, state: State) -> None:
                 code = "BodyTooLong"
             case 415:
                 code = "NotJSON"
+            case 422:  # of a user's own path, whose fields don't become a call's
+                code = INVALID
             case _:
                 code = "Refused"
         response = _refuse(state, problem.status_code, code, message)

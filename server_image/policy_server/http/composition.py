@@ -1,0 +1,61 @@
+"""A second policy that is asked with the first one's answer. The first answers in any case."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from policy_api.contract import paths
+from policy_api.contract.serving import ServingConfig
+from policy_api.v1alpha1.routes import Then
+from policy_models import prompts
+
+from policy_server.peer_metrics import ANSWERED, UNASKED
+from policy_server.peers import Peers, Unanswered
+
+RUN = "runId"
+
+
+async def asked(
+    then: Then,
+    called: Mapping[str, Any],
+    answer: Mapping[str, Any],
+    *,
+    config: ServingConfig,
+    peers: Peers,
+    authorization: str | None,
+) -> tuple[dict[str, Any], str]:
+    """Ask the second policy; return what `then` of the answer is, and the result for metrics.
+
+    Its server is asked at /v1/decisions, which no `then` follows: two policies that name each other
+    are no loop.
+
+    Args:
+        then: Whom to ask, and what.
+        called: What the first was asked; it has a run id, which the second gets too.
+        answer: What the first answered.
+        config: Says where the second is.
+        peers: Asks it.
+        authorization: The caller's own proof of who it is.
+    """
+    said: dict[str, Any] | Unanswered
+    url = config.peer(then.deployment)
+    if url is None:
+        message = "the PolicyDeployment has no stable version, or nobody said where it is"
+        said = Unanswered(UNASKED, "Unknown", message)
+    else:
+        try:
+            prompt = prompts.filled(then.prompt, {**answer, "request": called})
+        except prompts.UnfilledError as error:
+            message = f"then.prompt names {error}, which is not there"
+            said = Unanswered(UNASKED, "NothingToAsk", message)
+        else:
+            said = await peers.ask(
+                url,
+                paths.DECISIONS,
+                {"prompt": prompt, RUN: called[RUN]},
+                milliseconds=then.timeout_milliseconds,
+                authorization=authorization,
+            )
+    if isinstance(said, Unanswered):
+        message = f"{then.deployment}: {said.message}"
+        return {"error": {"code": said.code, "message": message}}, said.reason
+    return said, ANSWERED
