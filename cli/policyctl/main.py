@@ -124,7 +124,7 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--config",
         metavar="FILE",
         help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration, "
-        "timeoutMilliseconds and server.routes are in force",
+        "timeoutMilliseconds, scoring and server.routes are in force",
     )
     serve.add_argument(
         "--peer",

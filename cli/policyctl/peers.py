@@ -14,6 +14,8 @@ def _wanted(spec: PolicyDeploymentSpec) -> Iterator[tuple[str, int | None]]:
     for route in spec.server.routes or ():
         if route.then is not None:
             yield route.then.deployment, None
+    if (scoring := spec.scoring) is not None:
+        yield scoring.deployment, scoring.version
 
 
 def read(spec: PolicyDeploymentSpec, given: Sequence[str]) -> list[Peer]:

@@ -7,6 +7,7 @@ It listens before the model is loaded, so that a liveness probe is answered duri
 import asyncio
 import gc
 import logging
+import random
 import signal
 import socket
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from policy_models.writing import Writer
 from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
+from policy_server.decisions.scoring import Scorer
 from policy_server.decisions.service import DecisionService
 from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
@@ -151,13 +153,15 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
             raise ArtifactRefusedError(f"the model can't answer: {first.message}")
         gc.collect()
         gc.freeze()  # the model's objects live as long as the process: don't visit them again
-        service = DecisionService(artifact, policy, asker, state.metrics)
+        scorer = Scorer(state.peers, state.metrics.peers, random.SystemRandom().random)
+        service = DecisionService(artifact, policy, asker, state.metrics, scorer)
         told = ServingFile(settings.serving_file, service.tell, state.metrics.config_refused)
         await told.look()  # before the first decision
         state.service = service
         log.info("ready")
         async with asyncio.TaskGroup() as group:
             group.create_task(told.watch())
+            group.create_task(scorer.run())
             await worker
     finally:
         worker.cancel()

@@ -11,6 +11,7 @@ import sys
 import httpx
 import pytest
 from policyctl import main as cli
+from policyctl import manifests, peers
 from policyctl.local import environment
 
 from models import golden
@@ -290,3 +291,16 @@ def test_a_path_that_is_the_servers_own_is_refused(tmp_path, capsys):
         "server's own (/v1, /metrics, /healthz, /readyz, /docs, /redoc, /openapi.json), nor below "
         "one of them\n"
     )
+
+
+def test_a_peer_is_known_for_all_that_asks_it(tmp_path):
+    file = tmp_path / "deployment.yaml"
+    scoring = "  scoring: {deployment: reward, version: 2, percent: 5}\n"
+    file.write_text(DEPLOYMENT + RETAIN + scoring)
+    spec = manifests.deployment(str(file), "agents")
+    given = ["writer=http://localhost:8081/", "reward=https://reward"]
+    assert [peer.to_wire() for peer in peers.read(spec, given)] == [
+        {"deployment": "reward", "version": 2, "url": "https://reward"},
+        {"deployment": "writer", "url": "http://localhost:8081"},
+    ]
+    assert peers.read(spec, []) == []

@@ -434,6 +434,11 @@ def moved(**field: Any) -> Obj:
 _RESERVED = "path must be none of the server's own (/v1, /metrics, /healthz, /readyz, /docs, /redoc"
 
 BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
+    ({"scoring": {"deployment": "rm"}}, "spec.scoring.percent: Required value"),
+    (
+        {"scoring": {"deployment": "rm", "percent": 0}},
+        "spec.scoring.percent in body should be greater than or equal to 1",
+    ),
     (route("/v1"), _RESERVED),
     (route("/v1/retain"), _RESERVED),
     (route("/metrics"), _RESERVED),

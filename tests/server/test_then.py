@@ -167,9 +167,9 @@ async def test_a_second_that_is_gone_or_unknown_costs_only_its_own_answer(tmp_pa
         }
         (problem,) = (await client.get("/v1/policy")).json()["servingProblems"]
         assert problem == (
-            "/retain asks writer, and where that answers is not known: its PolicyDeployment has no "
-            "stable version yet, or policyctl serve was not told by --peer; the first policy "
-            "answers alone"
+            "/retain asks writer, and where that answers is not known: its PolicyDeployment "
+            "serves none yet, or policyctl serve was not told by --peer; the first policy answers "
+            "alone"
         )
 
 

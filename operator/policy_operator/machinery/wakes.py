@@ -27,6 +27,8 @@ def _asked(spec: Obj) -> Iterator[str]:
     for route in (spec.get("server") or {}).get("routes") or ():
         if then := route.get("then"):
             yield then["deployment"]
+    if scoring := spec.get("scoring"):
+        yield scoring["deployment"]
 
 
 def named_trainings(spec: Obj) -> Iterator[str]:

@@ -18,6 +18,8 @@ def wanted(pdep: PolicyDeployment) -> Iterator[tuple[str, int | None]]:
     for route in pdep.spec.server.routes or ():
         if route.then is not None:
             yield route.then.deployment, None
+    if (scoring := pdep.spec.scoring) is not None:
+        yield scoring.deployment, scoring.version
 
 
 def find(cache: Cache, pdep: PolicyDeployment) -> tuple[Peer, ...]:

@@ -31,6 +31,7 @@ from policy_server.decisions.results import (
     new_id,
     timed_out,
 )
+from policy_server.decisions.scoring import Scorer
 from policy_server.decisions.serving import Serving, in_force
 from policy_server.engine.asking import Asker, EngineFailedError, OverloadedError
 from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_SAFETY, Metrics
@@ -57,7 +58,14 @@ class _Call:
 class DecisionService:
     """Answers with one version of one policy."""
 
-    def __init__(self, artifact: Artifact, policy: Policy, asker: Asker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        policy: Policy,
+        asker: Asker,
+        metrics: Metrics,
+        scorer: Scorer | None = None,
+    ) -> None:
         self.artifact = artifact
         self.inputs = policy.inputs()
         self.writes = artifact.manifest.kind is Kind.CAUSAL_LM
@@ -67,6 +75,7 @@ class DecisionService:
         self._policy = policy
         self._asker = asker
         self._metrics = metrics
+        self._scorer = scorer
         self._check = AnswerCheck(artifact.manifest.answer_schema)
         self._random = random.SystemRandom().random
 
@@ -181,7 +190,15 @@ class DecisionService:
             result = Failure(asked, outcome)
         self._count(result)
         self._log(result)
+        self._offer(result, call)
         return result
+
+    def _offer(self, result: Decision | Failure, call: _Call) -> None:
+        """Have what the policy wrote scored, perhaps and later."""
+        if self._scorer is None or not self.writes or call.request.candidates is not None:
+            return
+        if isinstance(result, Decision) and result.answer.source is Source.POLICY:
+            self._scorer.offer(result, call.serving.config)
 
     def _judged(self, request: Request, found: Found | Fault) -> Found | Fault:
         """Return what may be given out: an answer that was generated keeps its schema."""

@@ -20,8 +20,8 @@ from policy_models.policy import TEXT
 
 POLL_SECONDS = 1.0
 _NOWHERE = (
-    "and where that answers is not known: its PolicyDeployment has no stable version yet, or "
-    "policyctl serve was not told by --peer"
+    "and where that answers is not known: its PolicyDeployment serves none yet, or policyctl "
+    "serve was not told by --peer"
 )
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,12 @@ def in_force(
             f"exploration is for policies that choose actions, and a {manifest.kind} does not: "
             "remove exploration"
         )
+    if config.scoring is not None and not writes:
+        config = config.model_copy(update={"scoring": None})
+        problems.append(
+            f"scoring is for policies that write answers, and a {manifest.kind} does not: remove "
+            "scoring"
+        )
     problems += _unknown_peers(config)
     return Serving(config, baseline, tuple(problems))
 
@@ -67,6 +73,10 @@ def _unknown_peers(config: ServingConfig) -> Iterator[str]:
                 f"{route.path} asks {route.then.deployment}, {_NOWHERE}; the first policy answers "
                 "alone"
             )
+    scoring = config.scoring
+    if scoring is not None and config.peer(scoring.deployment, scoring.version) is None:
+        which = "" if scoring.version is None else f" version {scoring.version}"
+        yield f"scoring asks {scoring.deployment}{which}, {_NOWHERE}; no answer is scored"
 
 
 class ServingFile:

@@ -75,5 +75,8 @@ def test_a_deployment_wakes_those_whose_servers_ask_its_own():
     offers, writer = (Key("PolicyDeployment", "ml", name) for name in ("offers", "writer"))
     assert relations.concerned("PolicyDeployment", obj("writer")) == {writer, offers}
     assert relations.concerned("PolicyDeployment", obj("offers")) == {offers}
+    scored = obj("offers", policy="offers", scoring={"deployment": "writer", "percent": 1})
+    relations.learn("PolicyDeployment", scored, deleted=False)
+    assert relations.concerned("PolicyDeployment", obj("writer")) == {writer, offers}
     relations.learn("PolicyDeployment", obj("offers", policy="offers"), deleted=False)
     assert relations.concerned("PolicyDeployment", obj("writer")) == {writer}

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import pytest
 from policy_api.contract.serving import parse_serving
 from rollout_world import NAME, NS, World, spec
 
@@ -111,3 +112,29 @@ def test_servers_are_told_where_the_second_policy_answers():
     world.cache.remove("PolicyDeployment", world.obj("PolicyDeployment", "writer"))
     world.run()
     assert told(world) == {"routes": [RETAIN]}
+
+
+SCORING: dict[str, Any] = {"deployment": "writer", "percent": 5, "timeoutMilliseconds": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"), [(None, 3), (3, 3), (4, 4), (2, 2), (1, None), (5, None)]
+)
+def test_a_version_that_scores_is_asked_while_it_runs(version: int | None, asked: int | None):
+    world = World()
+    wanted = SCORING if version is None else {**SCORING, "version": version}
+    world.edit(scoring=wanted)
+    at = "2026-01-01T00:00:00Z"
+    writer(
+        world,
+        stable={"version": 3, "weight": 90, "since": at},
+        candidate={"version": 4, "weight": 10, "stepIndex": 0, "stepName": "a", "startedAt": at},
+        previous={"version": 2, "until": at},
+        retiring=[{"version": 1, "until": at}],
+    )
+    world.serve(1)
+    peer: dict[str, Any] = {"deployment": "writer", "url": f"http://writer-v{asked}.{NS}.svc:80"}
+    if version is not None:
+        peer["version"] = version
+    expected = {"scoring": wanted} if asked is None else {"scoring": wanted, "peers": [peer]}
+    assert told(world) == expected
