@@ -188,6 +188,22 @@ async def test_a_place_for_what_is_not_there_leaves_the_second_unasked(tmp_path,
     assert second.asked == []
 
 
+async def test_a_second_may_be_for_some_actions_alone(tmp_path, second):
+    second.answer = b'{"answer": "Stay!"}'
+    some = route(defaults={"candidates": ["backend", "frontend"]})
+    some["then"]["actions"] = ["backend"]
+    some["request"].append({"to": "/candidates", "from": "/only"})
+    async with first(tmp_path, routes=[some], peers=peer(second.url)) as (client, _):
+        asked = await ask(client, only=["backend"])
+        assert (asked["action"], asked["then"]) == ("backend", {"answer": "Stay!"})
+        alone = await ask(client, only=["frontend"])
+        assert alone["action"] == "frontend"
+        assert alone["runId"]
+        assert "then" not in alone
+        results = await counts(client, keys.METRIC_THEN, role="direct")
+        assert sum(results.values()) == len(second.asked) == 1
+
+
 async def test_two_policies_that_name_each_other_are_no_loop(tmp_path):
     """What is asked second is /v1/decisions, which nothing follows."""
     there, back = Told(tmp_path / "a"), Told(tmp_path / "b")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from policy_api.base import DNS_LABEL, ApiModel, list_map, rule, rules
+from policy_api.v1alpha1.serving import ActionName
 
 RESERVED = ("/v1", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
 """What servers have themselves, each with all that is below it."""
@@ -94,6 +95,16 @@ class Then(ApiModel):
             "The PolicyDeployment in the same namespace whose stable version is asked, at "
             "/v1/decisions."
         ),
+    )
+    actions: list[ActionName] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description=(
+            "Actions of the first after which the second is asked; unset: all. After another one "
+            "the first answers alone, without an error."
+        ),
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     prompt: str = Field(
         min_length=1,

@@ -14,6 +14,11 @@ from policy_server.peers import Peers, Unanswered
 RUN = "runId"
 
 
+def follows(then: Then, answer: Mapping[str, Any]) -> bool:
+    """Whether the second policy is to be asked after this answer of the first."""
+    return then.actions is None or answer.get("action") in then.actions
+
+
 async def asked(
     then: Then,
     called: Mapping[str, Any],

@@ -104,6 +104,8 @@ class _Routed:
                 error["message"] = mapping.renamed(route, str(error.get("message")))
             return heard.response(_dumped(told))
         if route.then is not None:
+            told = {**told, composition.RUN: call.fields[composition.RUN]}
+        if route.then is not None and composition.follows(route.then, told):
             headers = Headers(scope=scope)
             second, result = await composition.asked(
                 route.then,
@@ -114,7 +116,7 @@ class _Routed:
                 authorization=headers.get("authorization"),
             )
             self._state.metrics.peers.then(role_of(headers.get(ROLE_HEADER)), result)
-            told = {**told, composition.RUN: call.fields[composition.RUN], "then": second}
+            told = {**told, "then": second}
         return heard.response(_dumped(mapping.answer_of(route, told)))
 
 
