@@ -476,6 +476,10 @@ BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
         route(request=[{"to": "/a", "from": "/a"}, {"to": "/a", "from": "/b"}]),
         'spec.server.routes[0].request[1]: Duplicate value: {"to":"/a"}',
     ),
+    (
+        route(then={"deployment": "b", "prompt": "x", "actions": [{"name": "a"}, {"name": "a"}]}),
+        'then.actions[1]: Duplicate value: {"name":"a"}',
+    ),
     (route(then={"deployment": "b"}), "spec.server.routes[0].then.prompt: Required value"),
     (
         route(then={"deployment": "b", "prompt": "x", "timeoutMilliseconds": 0}),

@@ -1,5 +1,6 @@
 """A user's own paths, by the real process: one code path with /v1, and the user's names."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -115,6 +116,24 @@ async def test_bodies_are_judged_as_those_of_v1(agents):
     deep = b'{"job":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     headers = {"content-type": "application/json"}
     assert (await agents.post("/choose", content=deep, headers=headers)).status_code < 500
+
+
+async def test_a_caller_that_goes_away_amid_its_body_is_no_fault(tmp_path):
+    Told(tmp_path).write(routes=[ASK])
+    async with server(text_server(tmp_path)) as (_, url, log):
+        host, port = url.removeprefix("http://").split(":")
+        head = "POST /ask HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f'{head}content-length: 100\r\n\r\n{{"question"'.encode())
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.post("/ask", json={"question": "Hello"})).status_code == 200
+            await until(lambda: len(lines(log, "decision")) == 1)
+    assert "Traceback" not in log.read_text()
+    assert "exception" not in log.read_text()
 
 
 async def test_routes_change_while_it_serves(tmp_path):

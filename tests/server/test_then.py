@@ -191,7 +191,7 @@ async def test_a_place_for_what_is_not_there_leaves_the_second_unasked(tmp_path,
 async def test_a_second_may_be_for_some_actions_alone(tmp_path, second):
     second.answer = b'{"answer": "Stay!"}'
     some = route(defaults={"candidates": ["backend", "frontend"]})
-    some["then"]["actions"] = ["backend"]
+    some["then"]["actions"] = [{"name": "backend", "text": "a server"}, {"name": "infra"}]
     some["request"].append({"to": "/candidates", "from": "/only"})
     async with first(tmp_path, routes=[some], peers=peer(second.url)) as (client, _):
         asked = await ask(client, only=["backend"])
@@ -202,6 +202,7 @@ async def test_a_second_may_be_for_some_actions_alone(tmp_path, second):
         assert "then" not in alone
         results = await counts(client, keys.METRIC_THEN, role="direct")
         assert sum(results.values()) == len(second.asked) == 1
+    assert second.asked[0][1]["prompt"] == '{"Score: 1, for": "a server, page, price"}'
 
 
 async def test_two_policies_that_name_each_other_are_no_loop(tmp_path):

@@ -85,6 +85,19 @@ class ResponseField(ApiModel):
     )
 
 
+class SpokenAction(ApiModel):
+    """An action of the first policy, in the second one's words."""
+
+    name: ActionName = Field(description="Name of the action.")
+    text: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        default=None,
+        description=(
+            "What {action} of the prompt is then; unset: the name. A text policy that learned "
+            "`10 %` does not know what `offer 0.1` is."
+        ),
+    )
+
+
 class Then(ApiModel):
     """A second policy that is asked with the first one's answer."""
 
@@ -96,15 +109,15 @@ class Then(ApiModel):
             "/v1/decisions."
         ),
     )
-    actions: list[ActionName] | None = Field(
+    actions: list[SpokenAction] | None = Field(
         default=None,
         min_length=1,
-        max_length=256,
+        max_length=64,
         description=(
             "Actions of the first after which the second is asked; unset: all. After another one "
             "the first answers alone, without an error."
         ),
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        json_schema_extra=list_map("name"),
     )
     prompt: str = Field(
         min_length=1,

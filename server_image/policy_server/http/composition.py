@@ -16,7 +16,19 @@ RUN = "runId"
 
 def follows(then: Then, answer: Mapping[str, Any]) -> bool:
     """Whether the second policy is to be asked after this answer of the first."""
-    return then.actions is None or answer.get("action") in then.actions
+    return then.actions is None or answer.get("action") in {a.name for a in then.actions}
+
+
+def prompt_of(then: Then, called: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """Return what the second is asked.
+
+    Raises:
+        UnfilledError: It can't be said.
+    """
+    texts = {a.name: a.text for a in then.actions or () if a.text is not None}
+    action = answer.get("action")
+    spoken = {"action": texts.get(str(action), action)}
+    return prompts.filled(then.prompt, {**answer, **spoken, "request": called})
 
 
 async def asked(
@@ -48,7 +60,7 @@ async def asked(
         said = Unanswered(UNASKED, "Unknown", message)
     else:
         try:
-            prompt = prompts.filled(then.prompt, {**answer, "request": called})
+            prompt = prompt_of(then, called, answer)
         except prompts.UnfilledError as error:
             message = f"then.prompt names {error}, which is not there"
             said = Unanswered(UNASKED, "NothingToAsk", message)

@@ -17,7 +17,7 @@ from policy_api.keys import ROLE_HEADER
 from policy_api.v1alpha1.routes import Route
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,7 +30,6 @@ from policy_server.peers import Peers
 # Of the request, which the call gets in another shape; and what asks for a stream, which has no
 # fields that could be moved.
 _REPLACED = {b"content-length", b"transfer-encoding", b"accept"}
-_RENAMED = {HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
 
 class Serving(Protocol):
@@ -81,7 +80,10 @@ class _Routed:
         if scope["method"] != "POST":
             raise HTTPException(405, headers={"allow": "POST"})
         config = self._state.service.serving.config
-        raw = await Request(scope, receive).body()
+        try:
+            raw = await Request(scope, receive).body()
+        except ClientDisconnect:
+            return  # there is nobody to answer
         try:
             call = _call(route, raw, scope["query_string"])
         except mapping.UnmappableError as error:
@@ -100,7 +102,7 @@ class _Routed:
             return heard.response(heard.body)
         if heard.status != HTTPStatus.OK:
             error = told.get("error")
-            if heard.status in _RENAMED and isinstance(error, dict):
+            if heard.status < HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(error, dict):
                 error["message"] = mapping.renamed(route, str(error.get("message")))
             return heard.response(_dumped(told))
         if route.then is not None:
