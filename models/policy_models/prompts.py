@@ -11,7 +11,7 @@ _PLACE = re.compile(r"\{([A-Za-z_][\w~./-]*)\}")  # other braces are text, as th
 
 
 class UnfilledError(Exception):
-    """A template has a place for what is not there; the message is the place."""
+    """A template has a place for what is not there; the message names it."""
 
 
 def of_object(value: Mapping[str, Any] | Sequence[Any]) -> str:
@@ -32,7 +32,7 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
         values: What they point into.
 
     Raises:
-        UnfilledError: One of them is not there, or is null.
+        UnfilledError: One of them is not there, is null, or can't be written.
     """
 
     def text(place: re.Match[str]) -> str:
@@ -42,6 +42,9 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
             value = None
         if value is None:
             raise UnfilledError(place[1])
-        return value if isinstance(value, str) else of_object(value)
+        try:
+            return value if isinstance(value, str) else of_object(value)
+        except RecursionError:
+            raise UnfilledError(f"{place[1]} that is nested less deeply") from None
 
     return _PLACE.sub(text, template)

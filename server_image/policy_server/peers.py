@@ -57,13 +57,17 @@ class Peers:
             limits = httpx.Limits(max_connections=CONNECTIONS)
             # No proxy of the environment: these are Services beside us.
             self._client = httpx.AsyncClient(limits=limits, trust_env=False)
-        headers = {} if authorization is None else {"authorization": authorization}
+        headers = {"content-type": "application/json"}
+        if authorization is not None:
+            headers["authorization"] = authorization
+        # Not httpx's own, which raises where a text has half of a surrogate pair, as JSON may.
+        content = json.dumps(body).encode()
         seconds = milliseconds / 1000
         try:
             # httpx has a time for each of its steps, and this one is for all of them.
             async with asyncio.timeout(seconds):
                 response = await self._client.post(
-                    url + path, json=body, headers=headers, timeout=seconds
+                    url + path, content=content, headers=headers, timeout=seconds
                 )
         except (TimeoutError, httpx.TimeoutException):
             message = f"it has not answered within {milliseconds} ms"

@@ -43,6 +43,15 @@ def test_a_place_for_what_is_not_there_is_told(place):
     assert str(caught.value) == place
 
 
+def test_what_is_nested_too_deeply_is_told():
+    deep: dict = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    with pytest.raises(UnfilledError) as caught:
+        filled("{state}", {"state": deep})
+    assert str(caught.value) == "state that is nested less deeply"
+
+
 def test_places_are_named():
     assert places('{action} {"a": 1} {request/state/a.b}') == ("action", "request/state/a.b")
 

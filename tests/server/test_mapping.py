@@ -1,10 +1,14 @@
 """A user's own request becomes a call's, and what is said of the call is said of the request."""
 
+import json
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from policy_api.v1alpha1.routes import Route
+from policy_models.pointers import MissingError, at
 from policy_server.http.mapping import (
     UnmappableError,
     answer_of,
@@ -166,6 +170,40 @@ def test_sentences_about_the_whole_body_name_what_is_inside():
     assert renamed(whole, "state.tenure is missing: set it") == "tenure is missing: set it"
     assert renamed(whole, "state must be an object") == "the body must be an object"
     assert renamed(route(), "state is missing") == "state is missing"
+
+
+def _there(document: Any, pointer: str) -> Any:
+    try:
+        return at(document, pointer)
+    except MissingError:
+        return MissingError
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+POINTERS = st.lists(NAMES | st.just("0"), min_size=1, max_size=3).map(lambda p: "/" + "/".join(p))
+FIELDS = st.dictionaries(POINTERS, POINTERS | st.just(""), min_size=1, max_size=4)
+
+
+@given(FIELDS, st.dictionaries(NAMES, JSON, max_size=3))
+def test_any_request_becomes_a_call_or_is_refused_and_stays_as_it_was(
+    fields: dict[str, str], body: dict[str, Any]
+):
+    one = route("/v1/feedback", request=[{"to": t, "from": f} for t, f in fields.items()])
+    before = json.dumps(body)
+    try:
+        call = made(one, body)
+    except UnmappableError:
+        call = {}
+        fields = {}
+    assert json.dumps(body) == before
+    if not any(a != b and b.startswith(a) for a in fields for b in fields):
+        for to, source in fields.items():
+            assert _there(call, to) == _there(body, source)
 
 
 ANSWER = {"action": "10 %", "ranking": [{"confidence": 0.7}], "decisionId": "d"}

@@ -113,9 +113,11 @@ async def test_bodies_are_judged_as_those_of_v1(agents):
     read = await agents.get("/choose")
     assert read.status_code == 405
     assert read.json()["error"]["message"] == "/choose does not take GET: see /docs"
-    deep = b'{"job":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     headers = {"content-type": "application/json"}
-    assert (await agents.post("/choose", content=deep, headers=headers)).status_code < 500
+    for depth in (300, 400, 500, 700, 900, 990, 100_000):
+        inside = b'{"kind":' * depth + b"1" + b"}" * depth
+        deep = await agents.post("/choose", content=b'{"job":' + inside + b"}", headers=headers)
+        assert 400 <= deep.status_code < 500, depth
 
 
 async def test_a_caller_that_goes_away_amid_its_body_is_no_fault(tmp_path):

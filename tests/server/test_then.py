@@ -108,6 +108,16 @@ async def test_both_decisions_have_one_run(tmp_path, second):
     assert proof["authorization"] == "Bearer of-the-caller"
 
 
+async def test_what_no_text_can_hold_reaches_the_second_as_it_was_sent(tmp_path, second):
+    second.answer = b'{"answer": "Stay!"}'
+    async with first(tmp_path, routes=[route()], peers=peer(second.url)) as (client, _):
+        sent = json.dumps({"state": STATE, "why": "half of a \ud83d"})
+        headers = {"content-type": "application/json"}
+        response = await client.post("/retain", content=sent, headers=headers)
+        assert response.json()["then"] == {"answer": "Stay!"}
+    assert "half of a \ud83d" in second.asked[0][1]["prompt"]
+
+
 async def test_when_the_second_is_late_the_first_answers_and_says_so(tmp_path, second):
     second.hold.clear()
     picked = route(timeout=50, response=[{"to": "/agent", "from": "/action"}])
@@ -180,7 +190,7 @@ async def test_a_place_for_what_is_not_there_leaves_the_second_unasked(tmp_path,
         assert body["ranking"]
         assert body["then"]["error"] == {
             "code": "NothingToAsk",
-            "message": "writer: then.prompt names action, which is not there",
+            "message": "writer: then.prompt can't be filled in: there is no action",
         }
         refused = await client.post("/retain", json={"state": {"task": "page"}})
         assert refused.status_code == 422

@@ -108,6 +108,7 @@ class Scorer:
                     self._metrics.scored(role, found.score)
                     self._keep(found)
             except Exception:  # a fault of ours in what is optional must not end the server
+                self._metrics.dropped(role, REFUSED)
                 log.exception("an answer could not be scored")
 
     async def _score(self, waiting: _Waiting) -> Score | str:

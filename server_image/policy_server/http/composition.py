@@ -62,7 +62,7 @@ async def asked(
         try:
             prompt = prompt_of(then, called, answer)
         except prompts.UnfilledError as error:
-            message = f"then.prompt names {error}, which is not there"
+            message = f"then.prompt can't be filled in: there is no {error}"
             said = Unanswered(UNASKED, "NothingToAsk", message)
         else:
             said = await peers.ask(

@@ -88,6 +88,8 @@ class _Routed:
             call = _call(route, raw, scope["query_string"])
         except mapping.UnmappableError as error:
             raise HTTPException(422, str(error)) from error
+        except RecursionError as error:
+            raise HTTPException(422, "the body is nested too deeply: make it flatter") from error
         heard = _Heard()
         await self._calls(_scope(scope, call), _receive(call.body, receive), heard.send)
         response = await self._answer(route, call, heard, config=config, scope=scope)
