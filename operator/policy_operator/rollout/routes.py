@@ -87,8 +87,10 @@ def _published(prefix: str, own: Sequence[str]) -> list[Obj]:
     """
     below = prefix.rstrip("/")
     if not below:  # servers answer at /v1: nothing to take off
-        exact = [_match(path, "Exact") for path in own]
-        return [{"matches": [*(_match(path) for path in PUBLISHED), *exact]}]
+        made = [{"matches": [_match(path) for path in PUBLISHED]}]
+        if own:  # a rule of their own: in Gateway API 1.0 and 1.1 one has at most 8 matches
+            made.append({"matches": [_match(path, "Exact") for path in own]})
+        return made
     return [
         *(_rewritten(_match(below + path), "ReplacePrefixMatch", path) for path in PUBLISHED),
         *(_rewritten(_match(below + path, "Exact"), "ReplaceFullPath", path) for path in own),
