@@ -110,6 +110,10 @@ METRIC_CANCELLATIONS: Final = "policyops_cancellations_total"
 METRIC_TOKENS: Final = "policyops_tokens_total"  # also by kind
 METRIC_WAITING_DECISIONS: Final = "policyops_waiting_decisions"  # without a role
 METRIC_BATCH_SIZE: Final = "policyops_batch_size"  # without a role
+METRIC_THEN: Final = "policyops_then_total"  # also by result
+METRIC_ANSWER_SCORE: Final = "policyops_answer_score"  # a summary: _count and _sum
+METRIC_ANSWER_SCORE_SQUARES: Final = "policyops_answer_score_squares_total"
+METRIC_ANSWER_SCORES_DROPPED: Final = "policyops_answer_scores_dropped_total"  # also by reason
 
 # Metrics of the operator.
 METRIC_QUEUE_DEPTH: Final = "policyops_queue_depth"

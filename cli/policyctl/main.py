@@ -124,8 +124,15 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     serve.add_argument(
         "--config",
         metavar="FILE",
-        help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration and "
-        "timeoutMilliseconds are in force",
+        help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration, "
+        "timeoutMilliseconds, scoring and server.routes are in force",
+    )
+    serve.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="where another PolicyDeployment answers that the --config asks; may be repeated",
     )
     kept = serve.add_mutually_exclusive_group()
     kept.add_argument(
@@ -182,6 +189,7 @@ def _serve(options: argparse.Namespace) -> int:
         tokens=options.token_file,
         config=options.config,
         log=None if options.no_log else log_commands.place(options.log),
+        others=options.peer,
     )
 
 

@@ -34,7 +34,7 @@ from policy_models.policy import TEXT, open_policy
 from policy_models.requests import DecisionRequest
 from pydantic import ValidationError
 
-from policyctl import artifacts, local, manifests
+from policyctl import artifacts, local, manifests, peers
 from policyctl.errors import UserError
 
 
@@ -47,6 +47,7 @@ def serve(
     tokens: Path | None = None,
     config: str | None = None,
     log: str | None = None,
+    others: Sequence[str] = (),
 ) -> int:
     """Run the policy server on an artifact; return its exit code.
 
@@ -57,24 +58,27 @@ def serve(
         say: Tells the user.
         tokens: File of the tokens that callers must send; without it everybody may call, and a
             program of this machine is a known caller.
-        config: File with the PolicyDeployment whose mode, baseline and so on are in force.
         log: Database that keeps what is decided; None: nothing is kept.
+        config: File with the PolicyDeployment whose mode, baseline, routes and so on are in force.
+        others: Servers of other policies that it asks, as NAME=URL.
 
     Raises:
         UserError: It is no artifact, the config is not valid, the server is not installed, or it
             refuses to serve.
     """
     made = artifacts.load(folder)
-    told_by = None if config is None else manifests.deployment(config, made.policy)
+    told = None if config is None else _told(config, made.policy, others, say)
+    if told is None and others:
+        raise UserError("--peer is for what a --config asks: give both")
     if find_spec("uvicorn") is None:
         raise UserError(f"this runs the server: pip install 'policy-operator[{_extra(made)}]'")
     with tempfile.TemporaryDirectory(prefix="policyctl-") as scratch:
         said = Path(scratch) / "termination-log"
         said.touch()
         file = Path(scratch) / SERVING_FILE
-        if told_by is not None:
-            file.write_text(json.dumps(ServingConfig(**told_by.serving()).to_wire()))
-        told = {
+        if told is not None:
+            file.write_text(json.dumps(told.to_wire()))
+        env = {
             ARTIFACT_PATH_VARIABLE: str(folder.resolve()),
             ARTIFACT_SHA256_VARIABLE: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
             POLICY_NAME_VARIABLE: made.policy,
@@ -89,9 +93,9 @@ def serve(
             TRUST_LOOPBACK_VARIABLE: "1",
         }
         if log is not None:
-            told |= _kept(made, log, Path(scratch))
+            env |= _kept(made, log, Path(scratch))
         where = "nowhere" if log is None else "in the database" if "://" in log else f"in {log}"
-        code = local.program("policy_server", [], told, _Log(made, host, where, say).hear)
+        code = local.program("policy_server", [], env, _Log(made, host, where, say).hear)
         if reason := said.read_text().strip():
             raise UserError(f"{folder} can't be served: {reason}")
         return code
@@ -113,6 +117,15 @@ def _kept(made: PolicyManifest, log: str, scratch: Path) -> dict[str, str]:
         NAMESPACE_VARIABLE: "local",
         DEPLOYMENT_VARIABLE: made.policy,
     }
+
+
+def _told(config: str, policy: str, others: Sequence[str], say: local.Say) -> ServingConfig:
+    """Return what the operator would tell the server, and say what of it is a user's own."""
+    spec = manifests.deployment(config, policy)
+    found = peers.read(spec, others)
+    for route in spec.server.routes or ():
+        say(f"POST {route.path} is {route.to}")
+    return ServingConfig(**spec.serving(), routes=spec.server.routes, peers=found or None)
 
 
 class _Log:

@@ -10,10 +10,10 @@ from typing import Any
 from policy_api.v1alpha1.answers import AnswerField, EntryField, FieldType
 
 from policy_models.patterns import Budget, Pattern
+from policy_models.pointers import MissingError, at
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,300}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _WANTED = {
     FieldType.STRING: "a text",
     FieldType.NUMBER: "a number",
@@ -31,10 +31,6 @@ class Violation:
     message: str
     unsafe: bool = False
     """Whether it says what must never be said."""
-
-
-class _Missing(Exception):  # noqa: N818 - it never leaves this file
-    """A pointer leads nowhere."""
 
 
 class Reader:
@@ -84,7 +80,7 @@ class Reader:
             return _judged(field, _converted(field.type, match[1]), field.name)
         try:
             value = at(document, field.pointer)
-        except _Missing:
+        except MissingError:
             return Violation(f"the answer has no {field.name}: there is no {field.pointer}")
         value = _judged(field, value, field.name)
         if isinstance(value, Violation) or field.items is None:
@@ -98,29 +94,12 @@ class Reader:
         return entries
 
 
-def at(document: Any, pointer: str) -> Any:
-    """Return what a JSON pointer (RFC 6901) leads to.
-
-    Raises:
-        _Missing: Nothing.
-    """
-    for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(document, dict) and key in document:
-            document = document[key]
-        elif isinstance(document, list) and _INDEX.fullmatch(key) and int(key) < len(document):
-            document = document[int(key)]
-        else:
-            raise _Missing
-    return document
-
-
 def _entry(fields: Sequence[EntryField], entry: Any, where: str) -> dict[str, Any] | Violation:
     found: dict[str, Any] = {}
     for field in fields:
         try:
             value = at(entry, field.pointer)
-        except _Missing:
+        except MissingError:
             return Violation(f"the answer has no {field.name} in {where}")
         value = _judged(field, value, f"{where}.{field.name}")
         if isinstance(value, Violation):

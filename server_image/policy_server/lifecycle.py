@@ -7,6 +7,7 @@ It listens before the model is loaded, so that a liveness probe is answered duri
 import asyncio
 import gc
 import logging
+import random
 import signal
 import socket
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from typing_extensions import override
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
 from policy_server.decisions.results import Decision as Made
 from policy_server.decisions.results import Failure
+from policy_server.decisions.scoring import Scorer
 from policy_server.decisions.service import DecisionService
 from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
@@ -181,16 +183,20 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
             raise ArtifactRefusedError(f"the model can't answer: {first.message}")
         gc.collect()
         gc.freeze()  # the model's objects live as long as the process: don't visit them again
-        service = DecisionService(artifact, policy, asker, state.metrics, _keeper(state, artifact))
+        scorer = Scorer(state.peers, state.metrics.peers, random.SystemRandom().random)
+        keep = _keeper(state, artifact)
+        service = DecisionService(artifact, policy, asker, state.metrics, keep=keep, scorer=scorer)
         told = ServingFile(settings.serving_file, service.tell, state.metrics.config_refused)
         await told.look()  # before the first decision
         state.service = service
         log.info("ready")
         async with asyncio.TaskGroup() as group:
             group.create_task(told.watch())
+            group.create_task(scorer.run())
             await worker
     finally:
         worker.cancel()
+        await state.peers.close()
 
 
 def _keeper(state: State, artifact: Artifact) -> Callable[[Made | Failure], None]:

@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from policy_server.engine_metrics import EngineMetrics
+from policy_server.peer_metrics import PeerMetrics
 
 ROLES = (keys.ROLE_STABLE, keys.ROLE_CANDIDATE, keys.ROLE_DIRECT)
 REASON_ANSWER_SCHEMA = "answer_schema"
@@ -81,6 +82,8 @@ class Metrics:
         self.engine = EngineMetrics(self.registry, policy, version, ROLES)
         """What the engine tells of itself."""
         self._answers = AnswerMetrics(self.registry, policy, version)
+        self.peers = PeerMetrics(self.registry, policy, version, ROLES)
+        """What other policies are asked."""
         number = str(version)
         self._unauthorized = {role: unauthorized.labels(policy, number, role) for role in ROLES}
         self._overloads = {role: overloads.labels(policy, number, role) for role in ROLES}

@@ -11,6 +11,7 @@ import sys
 import httpx
 import pytest
 from policyctl import main as cli
+from policyctl import manifests, peers
 from policyctl.local import environment
 
 from models import golden
@@ -234,3 +235,73 @@ def test_a_deployment_that_can_not_be_used_is_told(text, message, tmp_path, caps
     file.write_text(text)
     code = cli.main(["serve", str(golden.FOLDER / "QNetwork"), "--config", str(file)])
     assert (code, capsys.readouterr().err) == (2, message.format(file))
+
+
+RETAIN = """
+  server:
+    routes:
+    - path: /choose
+      to: /v1/decisions
+      request: [{to: /state, from: ""}]
+      response: [{to: /agent, from: /action}]
+      then: {deployment: writer, prompt: "Write to {action}."}
+"""
+
+
+def test_a_deployments_own_paths_answer_and_say_whom_they_ask(serving, tmp_path):
+    file = tmp_path / "deployment.yaml"
+    file.write_text(DEPLOYMENT + RETAIN)
+    child = serving(golden.FOLDER / "QNetwork", "--port", "0", "--config", file)
+    assert child.stdout.readline() == "POST /choose is /v1/decisions\n"
+    assert child.stdout.readline() == "mode Primary, baseline none\n"
+    assert child.stdout.readline().startswith("error: /choose asks writer, and where that answers")
+    url = child.stdout.readline().split()[5].replace("/v1/decisions", "/choose")
+    state = {"task": "page", "languages": ["py"], "success_rate": 0.4}
+    body = httpx.post(url, json=state).json()
+    assert body["agent"]
+    assert body["then"]["error"]["code"] == "Unknown"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("writer", "--peer writer: write NAME=http://HOST:PORT\n"),
+        ("writer=localhost:1", "--peer writer=localhost:1: write NAME=http://HOST:PORT\n"),
+        (
+            "writer=http://a/v1/decisions",
+            "--peer writer=http://a/v1/decisions: leave the path out\n",
+        ),
+        ("reader=http://a", "--peer reader: this PolicyDeployment does not ask it\n"),
+    ],
+)
+def test_a_peer_that_can_not_be_used_is_told(given, message, tmp_path, capsys):
+    file = tmp_path / "deployment.yaml"
+    file.write_text(DEPLOYMENT + RETAIN)
+    folder = str(golden.FOLDER / "QNetwork")
+    code = cli.main(["serve", folder, "--config", str(file), "--peer", given])
+    assert (code, capsys.readouterr().err) == (2, message)
+
+
+def test_a_path_that_is_the_servers_own_is_refused(tmp_path, capsys):
+    file = tmp_path / "deployment.yaml"
+    file.write_text(DEPLOYMENT + RETAIN.replace("path: /choose", "path: /v1/choose"))
+    code = cli.main(["serve", str(golden.FOLDER / "QNetwork"), "--config", str(file)])
+    assert code == 2
+    assert capsys.readouterr().err == (
+        f"{file}: PolicyDeployment agents: spec.server.routes[0]: path must be none of the "
+        "server's own (/v1, /metrics, /healthz, /readyz, /docs, /redoc, /openapi.json), nor below "
+        "one of them\n"
+    )
+
+
+def test_a_peer_is_known_for_all_that_asks_it(tmp_path):
+    file = tmp_path / "deployment.yaml"
+    scoring = "  scoring: {deployment: reward, version: 2, percent: 5}\n"
+    file.write_text(DEPLOYMENT + RETAIN + scoring)
+    spec = manifests.deployment(str(file), "agents")
+    given = ["writer=http://localhost:8081/", "reward=https://reward"]
+    assert [peer.to_wire() for peer in peers.read(spec, given)] == [
+        {"deployment": "reward", "version": 2, "url": "https://reward"},
+        {"deployment": "writer", "url": "http://localhost:8081"},
+    ]
+    assert peers.read(spec, []) == []

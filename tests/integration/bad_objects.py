@@ -423,7 +423,68 @@ def when(**condition: Any) -> Obj:
     return rule_of(cases=[case], action="b")
 
 
+def route(path: str = "/retain", to: str = "/v1/decisions", **fields: Any) -> Obj:
+    return {"server": {"routes": [{"path": path, "to": to, **fields}]}}
+
+
+def moved(**field: Any) -> Obj:
+    return route(request=[{"to": "/state", **field}])
+
+
+_RESERVED = "path must be none of the server's own (/v1, /metrics, /healthz, /readyz, /docs, /redoc"
+
 BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
+    ({"scoring": {"deployment": "rm"}}, "spec.scoring.percent: Required value"),
+    (
+        {"scoring": {"deployment": "rm", "percent": 0}},
+        "spec.scoring.percent in body should be greater than or equal to 1",
+    ),
+    (route("/v1"), _RESERVED),
+    (route("/v1/retain"), _RESERVED),
+    (route("/metrics"), _RESERVED),
+    (route("/openapi.json"), _RESERVED),
+    (route("retain"), "spec.server.routes[0].path: Invalid value"),
+    (route("/retain/"), "spec.server.routes[0].path: Invalid value"),
+    (route("/a/../v1"), "spec.server.routes[0].path: Invalid value"),
+    (route("/a//b"), "spec.server.routes[0].path: Invalid value"),
+    (route(to="/metrics"), 'spec.server.routes[0].to: Unsupported value: "/metrics"'),
+    (
+        {"server": {"routes": [{"path": "/a", "to": "/v1/scores"}] * 2}},
+        'spec.server.routes[1]: Duplicate value: {"path":"/a"}',
+    ),
+    (
+        {"server": {"routes": [{"path": f"/{n}", "to": "/v1/scores"} for n in range(9)]}},
+        "spec.server.routes: Too many: 9: must have at most 8 items",
+    ),
+    (
+        route(to="/v1/scores", then={"deployment": "b", "prompt": "{action}"}),
+        "then follows a decision: set to to /v1/decisions, or remove then",
+    ),
+    (
+        route(to="/v1/decisions/{id}/outcome"),
+        "an outcome belongs to a decision: say in request where its id comes from, with to: /id",
+    ),
+    (moved(), "set exactly one of from, query"),
+    (moved(**{"from": "/a", "query": "a"}), "set exactly one of from, query"),
+    (moved(**{"from": "/a", "type": "Integer"}), "type is for query"),
+    (moved(**{"from": "a"}), "spec.server.routes[0].request[0].from: Invalid value"),
+    (
+        route(request=[{"to": "", "from": "/a"}]),
+        "spec.server.routes[0].request[0].to: Invalid value",
+    ),
+    (
+        route(request=[{"to": "/a", "from": "/a"}, {"to": "/a", "from": "/b"}]),
+        'spec.server.routes[0].request[1]: Duplicate value: {"to":"/a"}',
+    ),
+    (
+        route(then={"deployment": "b", "prompt": "x", "actions": [{"name": "a"}, {"name": "a"}]}),
+        'then.actions[1]: Duplicate value: {"name":"a"}',
+    ),
+    (route(then={"deployment": "b"}), "spec.server.routes[0].then.prompt: Required value"),
+    (
+        route(then={"deployment": "b", "prompt": "x", "timeoutMilliseconds": 0}),
+        "then.timeoutMilliseconds in body should be greater than or equal to 1",
+    ),
     (
         {"mode": "Hybrid", "baseline": {"strategy": "Random"}},
         "mode Hybrid needs minConfidence: below it the baseline answers",

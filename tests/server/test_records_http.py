@@ -52,7 +52,7 @@ async def serving(folder, door, told=None) -> AsyncIterator[tuple[httpx.AsyncCli
     batcher = Batcher(engine, queue_limit=2, batch_limit=1, wait_seconds=0)
     worker = asyncio.create_task(batcher.run())
     keep = log.keeper(Decider(POLICY, VERSION, writes=True))
-    service = DecisionService(artifact, engine, batcher, metrics, keep)
+    service = DecisionService(artifact, engine, batcher, metrics, keep=keep)
     state = State(POLICY, VERSION, metrics, service, log)
     transport = httpx.ASGITransport(create_app(state, door))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:

@@ -10,25 +10,11 @@ from policy_api import keys
 from server.artifacts import environment, write_artifact
 from server.scripted import GOOD, SCHEMA, lines, server, until
 from server.test_kinds import env_of
+from server.told import Told, counts
 
 STATE = {"task": "page", "languages": ["py"], "success_rate": 0.4}
 FIXED = "Score: 50, by nobody."
 RULE = {"strategy": "Rule", "rule": {"answer": FIXED}}
-
-
-class Told:
-    """The file, as the kubelet renews it: at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "serving.json"
-
-    def write(self, **fields: Any) -> None:
-        self.raw(json.dumps(fields))
-
-    def raw(self, text: str) -> None:
-        new = self.path.with_name("new")
-        new.write_text(text)
-        new.replace(self.path)
 
 
 @pytest.fixture
@@ -53,22 +39,6 @@ def env(tmp_path: Path, told: Told) -> dict[str, str]:
 
 async def ask(client: httpx.AsyncClient, prompt: str = "Hello", **more: Any) -> httpx.Response:
     return await client.post("/v1/decisions", json={"prompt": prompt, **more})
-
-
-async def counts(client: httpx.AsyncClient, name: str, **labels: str) -> dict[str, float]:
-    """Return the samples of a metric that have these labels: by all other labels but ours."""
-    found = {}
-    for line in (await client.get("/metrics")).text.splitlines():
-        series, _, value = line.rpartition(" ")
-        base, _, inside = series.partition("{")
-        if base != name:
-            continue
-        have = dict(pair.split("=", 1) for pair in inside.rstrip("}").split(","))
-        have = {key: text.strip('"') for key, text in have.items()}
-        if labels.items() <= have.items():
-            rest = {"policy", "version", *labels}
-            found[",".join(have[key] for key in sorted(have) if key not in rest)] = float(value)
-    return found
 
 
 async def test_without_a_file_the_policy_answers(env):

@@ -19,6 +19,7 @@ from policy_api.base import (
 from policy_api.v1alpha1.callers import Auth
 from policy_api.v1alpha1.decision_log import DecisionLog
 from policy_api.v1alpha1.inputs import TrainingRef
+from policy_api.v1alpha1.routes import MOST_ROUTES, Route
 from policy_api.v1alpha1.serving import SERVING_RULES, ServingFields
 
 
@@ -50,6 +51,16 @@ class Server(ApiModel):
     )
     decision_log: DecisionLog | None = Field(
         default=None, description="Where what is decided is kept; unset: nowhere."
+    )
+    routes: list[Route] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_ROUTES,
+        description=(
+            "Paths of your own, beside /v1: which call each of them is, with which fields. They "
+            "change in running servers: no pod is restarted."
+        ),
+        json_schema_extra=list_map("path"),
     )
     resources: dict[str, Any] | None = Field(
         default=None,
@@ -106,8 +117,8 @@ class Traffic(ApiModel):
         max_length=1000,  # a match of the Gateway API's has 1024, the server's own path included
         description=(
             "Path prefix below which the route publishes /v1/decisions, /v1/scores, /v1/feedback "
-            "and /v1/chat/completions; servers get what follows: /retain/v1/decisions as "
-            "/v1/decisions."
+            "and /v1/chat/completions, and the paths of server.routes; servers get what follows: "
+            "/retain/v1/decisions as /v1/decisions."
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from policy_api.base import ApiModel, rule, rules
+from policy_api.v1alpha1.scoring import Scoring
 
 ActionName = Annotated[str, Field(min_length=1, max_length=256)]
 FeatureName = Annotated[str, Field(min_length=1, max_length=128)]
@@ -189,7 +190,8 @@ class ServingFields(ApiModel):
             "Who decides. Advisor: a person; the server answers with a ranking. Primary: the "
             "policy. Hybrid: the policy where its confidence is at least minConfidence, else the "
             "baseline. Unset: Primary. It changes in running servers, as do minConfidence, "
-            "autoApprove, baseline, exploration and timeoutMilliseconds: no pod is restarted."
+            "autoApprove, baseline, exploration, timeoutMilliseconds and scoring: no pod is "
+            "restarted."
         ),
     )
     min_confidence: float | None = Field(
@@ -225,6 +227,14 @@ class ServingFields(ApiModel):
             "How long the policy's model may take for an answer, waiting included, in "
             "milliseconds; then the baseline answers, or the request fails with 504. Policies of "
             "tables answer at once, so it limits those of text. Unset: no limit."
+        ),
+    )
+
+    scoring: Scoring | None = Field(
+        default=None,
+        description=(
+            "A reward model that scores a part of the answers after they were given; no caller "
+            "waits for it. For policies that write answers."
         ),
     )
 

@@ -19,6 +19,16 @@ def _names(kind: str, obj: Obj) -> Iterator[tuple[str, str]]:
             yield KIND_TRAINING, ref["name"]
         if policy := spec.get("policy"):
             yield "policy", policy
+        yield from ((KIND_DEPLOYMENT, name) for name in _asked(spec))
+
+
+def _asked(spec: Obj) -> Iterator[str]:
+    """Name the deployments whose servers a deployment's servers ask."""
+    for route in (spec.get("server") or {}).get("routes") or ():
+        if then := route.get("then"):
+            yield then["deployment"]
+    if scoring := spec.get("scoring"):
+        yield scoring["deployment"]
 
 
 def named_trainings(spec: Obj) -> Iterator[str]:
@@ -84,7 +94,10 @@ class Relations:
                 *self._waiters(namespace, KIND_TRAINING, name),
             }
         if kind == KIND_DEPLOYMENT:
-            return {Key(KIND_DEPLOYMENT, namespace, name)}
+            return {
+                Key(KIND_DEPLOYMENT, namespace, name),
+                *self._waiters(namespace, KIND_DEPLOYMENT, name),
+            }
         if kind == "PolicyVersion":
             spec = obj["spec"]
             training = spec["training"]["name"]

@@ -25,7 +25,7 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.errors import ApiError
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import routes, rules, serving
+from policy_operator.rollout import peers, routes, rules, serving
 from policy_operator.rollout.types import (
     Observed,
     PolicyDeployment,
@@ -359,4 +359,5 @@ def read(
         foreign=tuple(others.values()),
         gateway_api=gateway_api,
         serving=stamp_of(told) if told is not None else None,
+        peers=peers.find(cache, pdep),
     )

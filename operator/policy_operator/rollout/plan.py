@@ -57,7 +57,7 @@ def _taken(observed: Observed, manifest: Obj) -> bool:
 
 def _serving(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> list[Action]:
     """Write what servers are told before the first of them starts."""
-    wanted = serving.build(pdep)
+    wanted = serving.build(pdep, observed.peers)
     if not state.running() or _taken(observed, wanted) or observed.serving == stamp_of(wanted):
         return []
     return [ApplyServing(wanted)]

@@ -86,32 +86,36 @@ def _weighed(ref: Obj, weight: int) -> Obj:
     return {**found, "weight": weight}
 
 
-def _match(path: str) -> Obj:
-    return {"path": {"type": "PathPrefix", "value": path}}
+def _match(path: str, kind: str = "PathPrefix") -> Obj:
+    return {"path": {"type": kind, "value": path}}
 
 
-def _published(prefix: str) -> list[Obj]:
+def _rewritten(match: Obj, kind: str, path: str) -> Obj:
+    """Return a rule's match, and what servers get in the place of what it matches."""
+    field = kind[:1].lower() + kind[1:]
+    rewrite = {"path": {"type": kind, field: path}}
+    return {"matches": [match], "filters": [{"type": "URLRewrite", "urlRewrite": rewrite}]}
+
+
+def _published(prefix: str, own: Sequence[str]) -> list[Obj]:
     """Return what the rules match: the paths that callers need, below the route's own prefix.
 
     A rewrite puts something in the place of the very prefix that its rule matches, so a rule that
     has one can match no other path.
+
+    Args:
+        prefix: Of the HTTPRoute.
+        own: Paths of the user's own, which servers answer too.
     """
     below = prefix.rstrip("/")
     if not below:  # servers answer at /v1: nothing to take off
-        return [{"matches": [_match(path) for path in PUBLISHED]}]
+        made = [{"matches": [_match(path) for path in PUBLISHED]}]
+        if own:  # a rule of their own: in Gateway API 1.0 and 1.1 one has at most 8 matches
+            made.append({"matches": [_match(path, "Exact") for path in own]})
+        return made
     return [
-        {
-            "matches": [_match(below + path)],
-            "filters": [
-                {
-                    "type": "URLRewrite",
-                    "urlRewrite": {
-                        "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": path}
-                    },
-                }
-            ],
-        }
-        for path in PUBLISHED
+        *(_rewritten(_match(below + path), "ReplacePrefixMatch", path) for path in PUBLISHED),
+        *(_rewritten(_match(below + path, "Exact"), "ReplaceFullPath", path) for path in own),
     ]
 
 
@@ -120,6 +124,7 @@ def build(
 ) -> Obj:
     """Return the HTTPRoute with these weights, and with the reason when they go back."""
     traffic = pdep.spec.traffic
+    own = [route.path for route in pdep.spec.server.routes or ()]
     parents = []
     for parent in traffic.parent_refs:
         ref: Obj = {
@@ -142,7 +147,7 @@ def build(
                 "backendRefs": [_backend_ref(pdep.meta.name, b) for b in split],
                 "timeouts": {"request": f"{REQUEST_SECONDS}s"},
             }
-            for published in _published(traffic.path)
+            for published in _published(traffic.path, own)
         ],
     }
     if traffic.hostnames:

@@ -5,9 +5,10 @@ the mounted file, and the server reads it anew.
 """
 
 import json
+from collections.abc import Sequence
 
 from policy_api.contract.environment import SERVING_FILE
-from policy_api.contract.serving import ServingConfig
+from policy_api.contract.serving import Peer, ServingConfig
 
 from policy_operator.children import stamp
 from policy_operator.machinery.cache import Obj
@@ -20,10 +21,12 @@ def object_name(deployment: str) -> str:
     return f"{deployment}-serving"
 
 
-def build(pdep: PolicyDeployment) -> Obj:
-    """Return the ConfigMap of a deployment's servers."""
+def build(pdep: PolicyDeployment, peers: Sequence[Peer] = ()) -> Obj:
+    """Return the ConfigMap of a deployment's servers, which ask these others."""
     # Not judged again: another version of the CRD may have let more pass than this one would.
-    config = ServingConfig.model_construct(**pdep.spec.serving())
+    config = ServingConfig.model_construct(
+        **pdep.spec.serving(), routes=pdep.spec.server.routes, peers=list(peers) or None
+    )
     text = json.dumps(config.to_wire(), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
     (made,) = stamp(
         {

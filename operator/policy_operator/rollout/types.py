@@ -11,6 +11,7 @@ from typing import Literal
 
 from policy_api import skew
 from policy_api.base import Condition, ObjectMeta
+from policy_api.contract.serving import Peer
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 
 from policy_operator.children import Foreign
@@ -164,6 +165,8 @@ class Observed:
     """Whether the cluster has HTTPRoutes at all."""
     serving: str | None = None
     """Checksum of the ConfigMap that servers read, as applied; None: there is none of ours."""
+    peers: tuple[Peer, ...] = ()
+    """Servers of other deployments that the servers of this one ask."""
 
     def taken(self, kind: str, name: str) -> Foreign | None:
         """Return the object that is not ours and has this name, if one is known."""

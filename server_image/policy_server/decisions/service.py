@@ -34,6 +34,7 @@ from policy_server.decisions.results import (
     new_id,
     timed_out,
 )
+from policy_server.decisions.scoring import Scorer
 from policy_server.decisions.serving import Serving, in_force
 from policy_server.engine.asking import Asker, EngineFailedError, OverloadedError
 from policy_server.metrics import REASON_ANSWER_SCHEMA, REASON_SAFETY, Metrics
@@ -71,7 +72,9 @@ class DecisionService:
         policy: Policy,
         asker: Asker,
         metrics: Metrics,
+        *,
         keep: Callable[[Decision | Failure], None] = lambda _: None,
+        scorer: Scorer | None = None,
     ) -> None:
         """Take what it asks.
 
@@ -81,6 +84,7 @@ class DecisionService:
             asker: Asks the policy, and runs.
             metrics: Count what is answered.
             keep: Takes each decision, made or failed, for the decision log; it must not wait.
+            scorer: Has another policy score what is answered.
         """
         self.artifact = artifact
         self.inputs = policy.inputs()
@@ -95,6 +99,7 @@ class DecisionService:
         self._asker = asker
         self._metrics = metrics
         self._keep = keep
+        self._scorer = scorer
         self._check = AnswerCheck(artifact.manifest.answer_schema)
         self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._random = random.SystemRandom().random
@@ -234,7 +239,15 @@ class DecisionService:
         self._count(result)
         self._log(result)
         self._keep(result)
+        self._offer(result, call)
         return result
+
+    def _offer(self, result: Decision | Failure, call: _Call) -> None:
+        """Have what the policy wrote scored, perhaps and later."""
+        if self._scorer is None or not self._generates(call.request):
+            return
+        if isinstance(result, Decision) and result.answer.source is Source.POLICY:
+            self._scorer.offer(result, call.serving.config)
 
     def _generates(self, request: Request) -> bool:
         """Whether the answer to a request is a text that is written for it."""

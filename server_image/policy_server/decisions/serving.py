@@ -6,7 +6,7 @@ its content: the kubelet renews it behind a symbolic link.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,10 @@ from policy_models.decision import Policy
 from policy_models.policy import TEXT
 
 POLL_SECONDS = 1.0
+_NOWHERE = (
+    "and where that answers is not known: its PolicyDeployment serves none yet, or policyctl "
+    "serve was not told by --peer"
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,28 @@ def in_force(
             f"exploration is for policies that choose actions, and a {manifest.kind} does not: "
             "remove exploration"
         )
+    if config.scoring is not None and not writes:
+        config = config.model_copy(update={"scoring": None})
+        problems.append(
+            f"scoring is for policies that write answers, and a {manifest.kind} does not: remove "
+            "scoring"
+        )
+    problems += _unknown_peers(config)
     return Serving(config, baseline, tuple(problems))
+
+
+def _unknown_peers(config: ServingConfig) -> Iterator[str]:
+    """Yield a sentence for each server that is to be asked and is not known."""
+    for route in config.routes or ():
+        if route.then is not None and config.peer(route.then.deployment) is None:
+            yield (
+                f"{route.path} asks {route.then.deployment}, {_NOWHERE}; the first policy answers "
+                "alone"
+            )
+    scoring = config.scoring
+    if scoring is not None and config.peer(scoring.deployment, scoring.version) is None:
+        which = "" if scoring.version is None else f" version {scoring.version}"
+        yield f"scoring asks {scoring.deployment}{which}, {_NOWHERE}; no answer is scored"
 
 
 class ServingFile:

@@ -26,7 +26,7 @@ from policy_server.decisions.results import (
     new_id,
 )
 from policy_server.decisions.service import DecisionService
-from policy_server.http import chat, records, streaming
+from policy_server.http import chat, records, routes, streaming
 from policy_server.http.about import about
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.bodies import JSONRoute
@@ -48,6 +48,7 @@ from policy_server.http.schemas import (
     reasons_of,
 )
 from policy_server.metrics import Metrics, role_of
+from policy_server.peers import Peers
 from policy_server.records.log import DecisionLog, Keywords
 from policy_server.settings import HANG_SECONDS
 
@@ -86,6 +87,7 @@ class State:
     hang_seconds: float = HANG_SECONDS
     body_seconds: float = BODY_SECONDS
     crowd: Crowd = field(default_factory=Crowd)
+    peers: Peers = field(default_factory=Peers)
 
     @property
     def ready(self) -> bool:
@@ -108,7 +110,10 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
             return chat.refusal(401, message, "invalid_api_key")
         return _refuse(state, 401, "Unauthorized", message)
 
-    app.add_middleware(Guarded, door=door, refuse=stop)
+    def of_user(path: str) -> bool:
+        return routes.find(state, path) is not None
+
+    app.add_middleware(Guarded, door=door, refuse=stop, also=of_user)
     app.router.route_class = JSONRoute
     app.add_middleware(
         Guard,
@@ -119,6 +124,7 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
     _add_decisions(app, state)
     chat.add(app, state)
     records.add(app, state, partial(_refuse, state))
+    routes.add(app, state)
     _add_probes(app, state)
     _add_refusals(app, state)
     return app

@@ -73,7 +73,11 @@ class Guarded:
     """ASGI middleware: answers 401, or says who calls. The header of a user is nobody's word."""
 
     def __init__(
-        self, app: ASGIApp, door: Door, refuse: Callable[[str, str | None, str], Response]
+        self,
+        app: ASGIApp,
+        door: Door,
+        refuse: Callable[[str, str | None, str], Response],
+        also: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         """Take what comes next.
 
@@ -81,10 +85,12 @@ class Guarded:
             app: Serves who is let in.
             door: Who that is.
             refuse: Makes the answer to all others, from path, role header and a sentence.
+            also: Whether a path that is not below /v1 asks for a token too.
         """
         self._app = app
         self._door = door
         self._refuse = refuse
+        self._also = also
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -93,7 +99,7 @@ class Guarded:
             return
         headers = Headers(scope=scope)
         caller = self._caller(scope, headers)
-        if caller is None and self._door.tokens is not None and _protected(scope["path"]):
+        if caller is None and self._door.tokens is not None and self._protected(scope["path"]):
             response = self._refuse(scope["path"], headers.get(ROLE_HEADER), _why(headers))
             response.headers["www-authenticate"] = "Bearer"
             await response(scope, receive, send)
@@ -101,6 +107,9 @@ class Guarded:
         kept = [item for item in scope["headers"] if item[0] != USER_HEADER.encode()]
         state = {**scope.get("state", {}), _CALLER: caller}
         await self._app({**scope, "headers": kept, "state": state}, receive, send)
+
+    def _protected(self, path: str) -> bool:
+        return path == PROTECTED or path.startswith(PROTECTED + "/") or self._also(path)
 
     def _caller(self, scope: Scope, headers: Headers) -> Caller | None:
         tokens = self._door.tokens
@@ -112,10 +121,6 @@ class Guarded:
             return None
         user = headers.get(USER_HEADER, "")[:USER_CHARACTERS]
         return Caller(name, user or None)
-
-
-def _protected(path: str) -> bool:
-    return path == PROTECTED or path.startswith(PROTECTED + "/")
 
 
 def _token(headers: Headers) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policy_models import complaints
-from policy_models.decision import TOO_LONG, Refusal
+from policy_models.decision import INVALID, TOO_LONG, Refusal
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -18,6 +18,7 @@ _CODES = {
     408: "BodyTooSlow",
     413: "BodyTooLong",
     415: "NotJSON",
+    422: INVALID,  # of a user's own path, whose fields don't become a call's
     503: OVERLOADED.code,
 }
 _STATUS = {complaints.NOT_JSON: 400, TOO_LONG: 413}

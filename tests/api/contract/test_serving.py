@@ -47,6 +47,23 @@ def test_a_baseline_that_only_a_newer_server_has_is_none():
     assert strange == "baseline.strategy Version"
 
 
+def test_a_route_that_only_a_newer_server_reads_is_left_out():
+    known = {"path": "/retain", "to": "/v1/decisions"}
+    newer = {"path": "/plans", "to": "/v1/plans"}
+    content = json.dumps({**CONFIG, "routes": [known, newer, {**known, "path": "/x"}]}).encode()
+    config, strange = parse_serving(content)
+    assert [route.path for route in config.routes or ()] == ["/retain", "/x"]
+    assert strange == "routes[1]"
+    assert config.min_confidence == 0.7
+
+
+def test_where_others_answer_is_found_by_name_and_version():
+    peers = [{"deployment": "a", "url": "u1"}, {"deployment": "a", "version": 2, "url": "u2"}]
+    config, _ = parse_serving(json.dumps({"peers": peers}).encode())
+    assert (config.peer("a"), config.peer("a", 2), config.peer("a", 3)) == ("u1", "u2", None)
+    assert config.peer("b") is None
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

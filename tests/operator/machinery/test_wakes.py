@@ -65,3 +65,18 @@ def test_a_newer_field_beside_references_wakes_nobody_and_stops_nothing():
     newer = obj("grpo", referenceModels={"reward": reward, "share": True, "order": ["reward"]})
     relations.learn("PolicyTraining", newer, deleted=False)
     assert relations.concerned("PolicyTraining", obj("sft")) == {SFT, GRPO}
+
+
+def test_a_deployment_wakes_those_whose_servers_ask_its_own():
+    relations = known()
+    routes = [{"path": "/a"}, {"path": "/b", "then": {"deployment": "writer"}}]
+    asking = obj("offers", policy="offers", target={"version": 1}, server={"routes": routes})
+    relations.learn("PolicyDeployment", asking, deleted=False)
+    offers, writer = (Key("PolicyDeployment", "ml", name) for name in ("offers", "writer"))
+    assert relations.concerned("PolicyDeployment", obj("writer")) == {writer, offers}
+    assert relations.concerned("PolicyDeployment", obj("offers")) == {offers}
+    scored = obj("offers", policy="offers", scoring={"deployment": "writer", "percent": 1})
+    relations.learn("PolicyDeployment", scored, deleted=False)
+    assert relations.concerned("PolicyDeployment", obj("writer")) == {writer, offers}
+    relations.learn("PolicyDeployment", obj("offers", policy="offers"), deleted=False)
+    assert relations.concerned("PolicyDeployment", obj("writer")) == {writer}

@@ -215,6 +215,34 @@ def test_below_a_prefix_each_path_loses_it(path: str):
     ]
 
 
+OWN_PATHS = {"routes": [{"path": "/retain", "to": "/v1/decisions"}]}
+
+
+def test_paths_of_ones_own_are_published_as_they_are():
+    backends = (Backend(1, 90, "stable"), Backend(2, 10, "candidate"))
+    ours, own = routes.build(make(server=OWN_PATHS), backends)["spec"]["rules"]
+    assert matched(ours) == PUBLISHED
+    assert own["matches"] == [{"path": {"type": "Exact", "value": "/retain"}}]
+    assert own["backendRefs"] == ours["backendRefs"]
+    traffic = {"parentRefs": [{"name": "public"}], "path": "/crm/"}
+    route = routes.build(make(server=OWN_PATHS, traffic=traffic), backends)
+    *_, last = route["spec"]["rules"]
+    assert last["matches"] == [{"path": {"type": "Exact", "value": "/crm/retain"}}]
+    assert last["filters"] == [
+        {
+            "type": "URLRewrite",
+            "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/retain"}},
+        }
+    ]
+    assert routes.split_of("review-forge", route) == backends
+
+
+def test_a_path_of_ones_own_changes_no_pod():
+    assert servers.build(make(server=OWN_PATHS), record(), "i") == servers.build(
+        make(), record(), "i"
+    )
+
+
 def test_rules_that_somebody_made_differ_are_no_split_of_ours():
     traffic = {"parentRefs": [{"name": "public"}], "path": "/retain"}
     split = (Backend(1, 90, "stable"), Backend(2, 10, "candidate"))

@@ -3,8 +3,9 @@
 import copy
 from typing import Any
 
+import pytest
 from policy_api.contract.serving import parse_serving
-from rollout_world import NAME, World
+from rollout_world import NAME, NS, World, spec
 
 CONFIG_MAP = f"{NAME}-serving"
 HYBRID: dict[str, Any] = {
@@ -72,3 +73,68 @@ def test_the_pod_starts_without_the_file_and_sees_it_renewed():
     assert "subPath" not in mount, "the kubelet renews folders alone"
     env = {e["name"]: e["value"] for e in server["env"]}
     assert env["POLICY_SERVING_PATH"] == f"{mount['mountPath']}/serving.json"
+
+
+RETAIN: dict[str, Any] = {
+    "path": "/retain",
+    "to": "/v1/decisions",
+    "then": {"deployment": "writer", "prompt": "{action}", "timeoutMilliseconds": 5000},
+}
+
+
+def writer(world: World, **status: Any) -> None:
+    """Have another deployment, of which the operator wrote this status."""
+    world.create(
+        {
+            "apiVersion": "policyops.dev/v1alpha1",
+            "kind": "PolicyDeployment",
+            "metadata": {"name": "writer", "namespace": NS},
+            "spec": spec(),
+            "status": status,
+        }
+    )
+
+
+def test_servers_are_told_where_the_second_policy_answers():
+    world = World()
+    world.edit(server={"replicas": 1, "routes": [RETAIN]})
+    world.serve(1)
+    assert told(world) == {"routes": [RETAIN]}, "nothing serves there yet"
+    at = "2026-01-01T00:00:00Z"
+    writer(
+        world,
+        stable={"version": 3, "weight": 90, "since": at},
+        candidate={"version": 4, "weight": 10, "stepIndex": 0, "stepName": "a", "startedAt": at},
+    )
+    world.run()
+    url = f"http://writer-v3.{NS}.svc:80"
+    assert told(world) == {"routes": [RETAIN], "peers": [{"deployment": "writer", "url": url}]}
+    world.cache.remove("PolicyDeployment", world.obj("PolicyDeployment", "writer"))
+    world.run()
+    assert told(world) == {"routes": [RETAIN]}
+
+
+SCORING: dict[str, Any] = {"deployment": "writer", "percent": 5, "timeoutMilliseconds": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"), [(None, 3), (3, 3), (4, 4), (2, 2), (1, None), (5, None)]
+)
+def test_a_version_that_scores_is_asked_while_it_runs(version: int | None, asked: int | None):
+    world = World()
+    wanted = SCORING if version is None else {**SCORING, "version": version}
+    world.edit(scoring=wanted)
+    at = "2026-01-01T00:00:00Z"
+    writer(
+        world,
+        stable={"version": 3, "weight": 90, "since": at},
+        candidate={"version": 4, "weight": 10, "stepIndex": 0, "stepName": "a", "startedAt": at},
+        previous={"version": 2, "until": at},
+        retiring=[{"version": 1, "until": at}],
+    )
+    world.serve(1)
+    peer: dict[str, Any] = {"deployment": "writer", "url": f"http://writer-v{asked}.{NS}.svc:80"}
+    if version is not None:
+        peer["version"] = version
+    expected = {"scoring": wanted} if asked is None else {"scoring": wanted, "peers": [peer]}
+    assert told(world) == expected
