@@ -112,7 +112,9 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
 
 
 def _add_decisions(app: FastAPI, state: State) -> None:
-    @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=ERRORS)
+    responses = {**ERRORS, **streaming.DESCRIBED}
+
+    @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=responses)
     async def decide(
         request: Request, body: DecisionRequest, role: Role = None, accept: Accept = None
     ) -> Response:
