@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from policy_server.decisions.results import OVERLOADED, Decision, Failure, Outcome, new_id
 from policy_server.decisions.service import DecisionService
-from policy_server.http import chat, streaming
+from policy_server.http import chat, probes, streaming
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.bodies import JSONRoute
 from policy_server.http.crowd import Crowd
@@ -106,7 +106,7 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
     )
     _add_decisions(app, state)
     chat.add(app, state)
-    _add_probes(app, state)
+    probes.add(app, state)
     _add_refusals(app, state)
     return app
 
@@ -244,25 +244,6 @@ def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResp
         ),
         latency_seconds=decision.asked.seconds,
     )
-
-
-def _add_probes(app: FastAPI, state: State) -> None:
-    @app.get("/healthz", include_in_schema=False)
-    async def healthz() -> Response:
-        busy = 0.0 if state.service is None else state.service.busy_seconds
-        if busy > state.hang_seconds:
-            word = f"the model has been computing for {busy:.0f} s"
-            return Response(f"{word}\n", 503, media_type="text/plain")
-        return Response("ok\n", media_type="text/plain")
-
-    @app.get("/readyz", include_in_schema=False)
-    async def readyz() -> Response:
-        word = "draining" if state.draining else "ok" if state.ready else "loading"
-        return Response(f"{word}\n", 200 if state.ready else 503, media_type="text/plain")
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(state.metrics.text(), media_type=state.metrics.content_type)
 
 
 def _add_refusals(app: FastAPI, state: State) -> None:
