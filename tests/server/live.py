@@ -12,8 +12,10 @@ import httpx
 import uvicorn
 from policy_api.contract.serving import ServingConfig
 from policy_models.decision import Policy
+from policy_models.writing import Writer
 from policy_server.artifact import open_artifact
 from policy_server.decisions.service import DecisionService
+from policy_server.engine.asking import Asker, Inline
 from policy_server.engine.batching import Batcher
 from policy_server.engine.writing import Scribe
 from policy_server.http.app import State, create_app
@@ -28,7 +30,7 @@ from server.scripted import until
 async def serving(
     folder: Path, engine: Policy, schema: dict[str, Any], *, queue_limit: int = 8, **changes: Any
 ) -> AsyncIterator[State]:
-    """Yield a server's state around an engine that writes, or one that answers in batches.
+    """Yield a server's state around a policy, asked in the way that fits it.
 
     Args:
         folder: For its artifact.
@@ -42,12 +44,13 @@ async def serving(
         str(folder), sha256=sha256, policy=POLICY, version=VERSION, download_folder=folder
     )
     metrics = Metrics(POLICY, VERSION)
-    writes = hasattr(engine, "begin")
-    asker = (
-        Scribe(engine, queue_limit=queue_limit, batch_limit=4, observe=metrics.engine.batch)
-        if writes
-        else Batcher(engine, queue_limit=queue_limit, batch_limit=1, wait_seconds=0)
-    )
+    asker: Asker
+    if not engine.slow:
+        asker = Inline(engine)
+    elif isinstance(engine, Writer):
+        asker = Scribe(engine, queue_limit=queue_limit, batch_limit=4, observe=metrics.engine.batch)
+    else:
+        asker = Batcher(engine, queue_limit=queue_limit, batch_limit=1, wait_seconds=0)
     worker = asyncio.create_task(asker.run())
     yield State(POLICY, VERSION, metrics, DecisionService(artifact, engine, asker, metrics))
     worker.cancel()

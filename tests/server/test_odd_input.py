@@ -193,6 +193,16 @@ async def test_a_body_that_does_not_come_is_not_waited_for(url, state, client, b
     assert state.crowd.requests == 0
 
 
+@pytest.mark.parametrize("began", [b"", b'{"prompt"'])
+async def test_a_caller_that_goes_in_the_middle_of_a_body_leaves_nothing(url, state, client, began):
+    _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(HEAD + b"Content-Length: 15\r\n\r\n" + began)
+    await until(lambda: state.crowd.requests == 1 and state.crowd.bytes == len(began))
+    writer.transport.abort()
+    await until(lambda: state.crowd == Crowd())
+    assert await series(client, keys.METRIC_DECISIONS) == 0
+
+
 async def test_a_body_that_trickles_has_no_more_time_than_any_other(url, state):
     state.body_seconds = 0.3
     port = int(url.rpartition(":")[2])

@@ -26,7 +26,7 @@ from policy_server.decisions.results import (
     new_id,
 )
 from policy_server.decisions.service import DecisionService
-from policy_server.http import chat, records, routes, streaming
+from policy_server.http import chat, probes, records, routes, streaming
 from policy_server.http.about import about
 from policy_server.http.auth import EVERYBODY, Door, Guarded, described
 from policy_server.http.bodies import JSONRoute
@@ -125,13 +125,15 @@ def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
     chat.add(app, state)
     records.add(app, state, partial(_refuse, state))
     routes.add(app, state)
-    _add_probes(app, state)
+    probes.add(app, state)
     _add_refusals(app, state)
     return app
 
 
 def _add_decisions(app: FastAPI, state: State) -> None:
-    @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=ERRORS)
+    responses = {**ERRORS, **streaming.DESCRIBED}
+
+    @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=responses)
     async def decide(
         request: Request, body: DecisionRequest, role: Role = None, accept: Accept = None
     ) -> Response:
@@ -263,25 +265,6 @@ def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResp
         ),
         latency_seconds=decision.asked.seconds,
     )
-
-
-def _add_probes(app: FastAPI, state: State) -> None:
-    @app.get("/healthz", include_in_schema=False)
-    async def healthz() -> Response:
-        busy = 0.0 if state.service is None else state.service.busy_seconds
-        if busy > state.hang_seconds:
-            word = f"the model has been computing for {busy:.0f} s"
-            return Response(f"{word}\n", 503, media_type="text/plain")
-        return Response("ok\n", media_type="text/plain")
-
-    @app.get("/readyz", include_in_schema=False)
-    async def readyz() -> Response:
-        word = "draining" if state.draining else "ok" if state.ready else "loading"
-        return Response(f"{word}\n", 200 if state.ready else 503, media_type="text/plain")
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(state.metrics.text(), media_type=state.metrics.content_type)
 
 
 def _add_refusals(app: FastAPI, state: State) -> None:

@@ -87,7 +87,9 @@ def add(app: FastAPI, state: Serving) -> None:
         status: {"model": ChatError} for status in (400, 404, 408, 413, 415, 422, 500, 503, 504)
     }
 
-    @router.post(paths.CHAT, response_model=Completion, responses=errors)
+    responses = {**errors, **streaming.DESCRIBED}
+
+    @router.post(paths.CHAT, response_model=Completion, responses=responses)
     async def complete(request: Request, body: ChatRequest, role: Role = None) -> Response:
         """Answer a conversation, for clients that speak OpenAI's protocol."""
         service = _service(state, body)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Any
 
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
@@ -11,6 +12,14 @@ from policy_server.decisions.results import Outcome
 
 # nginx gathers what it passes on unless it is told not to; Envoy does not.
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+# What the OpenAPI document says of it.
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "At once, or as it is written.",
+        "content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}},
+    }
+}
 
 
 def wanted(accept: str | None) -> bool:
