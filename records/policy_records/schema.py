@@ -4,10 +4,6 @@ from enum import StrEnum, auto
 from importlib.resources import as_file, files
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 _LOCK = 0x706F6C69637930  # of PostgreSQL's advisory locks, "policy0"
 
@@ -27,6 +23,12 @@ def migrate(engine: sa.Engine) -> Schema:
     Raises:
         sqlalchemy.exc.DBAPIError: The database can't be reached, or forbids it.
     """
+    # A server that starts must not wait until all of it is loaded.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     with as_file(files("policy_records") / "migrations") as folder:
         config = Config(attributes={})
         config.set_main_option("script_location", str(folder))

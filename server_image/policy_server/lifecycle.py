@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from policy_api import keys
@@ -38,10 +39,11 @@ from policy_server.http.auth import Door
 from policy_server.http.tokens import NoTokensError, Tokens
 from policy_server.metrics import Metrics
 from policy_server.records.keeping import Decider
-from policy_server.records.log import DecisionLog, Keywords
-from policy_server.records.metrics import LogMetrics
-from policy_server.records.opening import open_log
+from policy_server.records.keywords import Keywords
 from policy_server.settings import Settings, SettingsInvalidError
+
+if TYPE_CHECKING:
+    from policy_server.records.log import DecisionLog
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
             raise RuntimeError("the engine's worker ended") from end
 
 
-def _log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+def _log(settings: Settings, metrics: Metrics) -> "DecisionLog | None":
     """Return what keeps decisions, if anything does.
 
     Raises:
@@ -125,6 +127,10 @@ def _log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
     """
     if settings.log is None:
         return None
+    # Their libraries take a second to load.
+    from policy_server.records.metrics import LogMetrics  # noqa: PLC0415
+    from policy_server.records.opening import open_log  # noqa: PLC0415
+
     return open_log(settings.log, LogMetrics(metrics.registry, settings.policy, settings.version))
 
 

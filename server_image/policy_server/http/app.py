@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -49,8 +49,11 @@ from policy_server.http.schemas import (
 )
 from policy_server.metrics import Metrics, role_of
 from policy_server.peers import Peers
-from policy_server.records.log import DecisionLog, Keywords
+from policy_server.records.keywords import Keywords
 from policy_server.settings import HANG_SECONDS
+
+if TYPE_CHECKING:  # its libraries take a second, and there may be no log
+    from policy_server.records.log import DecisionLog
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class State:
     version: int
     metrics: Metrics
     service: DecisionService | None = None
-    log: DecisionLog | None = None
+    log: "DecisionLog | None" = None
     keywords: Keywords = field(default_factory=Keywords)
     """What feedback comes to that has no label."""
     draining: bool = False

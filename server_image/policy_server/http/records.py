@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI, Request, Response
 from policy_api.contract import paths
@@ -14,9 +14,16 @@ from pydantic import BaseModel
 from policy_server.http.auth import Caller, caller_of
 from policy_server.http.record_schemas import FeedbackResponse, OutcomeResponse, RecordResponse
 from policy_server.http.schemas import ErrorResponse
-from policy_server.records.intake import LogFullError
-from policy_server.records.log import DecisionLog, Keywords, LogAwayError
-from policy_server.records.writer import ForeignDecisionError, RefusedEntryError
+from policy_server.records.errors import (
+    ForeignDecisionError,
+    LogAwayError,
+    LogFullError,
+    RefusedEntryError,
+)
+from policy_server.records.keywords import Keywords
+
+if TYPE_CHECKING:  # its libraries take a second, and there may be no log
+    from policy_server.records.log import DecisionLog
 
 Refuse = Callable[[int, str, str], Response]
 """From a status, a code and a sentence."""
@@ -25,7 +32,7 @@ Refuse = Callable[[int, str, str], Response]
 class Serving(Protocol):
     """What this needs to know of the server."""
 
-    log: DecisionLog | None
+    log: "DecisionLog | None"
     keywords: Keywords
 
 
@@ -160,7 +167,7 @@ async def _kept(said: Awaitable[Any]) -> Any:
         raise _Refused(422, "InvalidRequest", message) from error
 
 
-def _log(state: Serving) -> DecisionLog:
+def _log(state: Serving) -> "DecisionLog":
     if state.log is None:
         raise NO_LOG
     return state.log

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 
 from policy_records.entries import DecisionEntry, Told
 
+from policy_server.records.errors import LogFullError
+
 DECISIONS = 10_000
 """That wait in memory: ten seconds of a thousand a second. Older ones go then."""
 TOLD = 1_000
 """Outcomes and feedback that wait in memory; more are refused, since none may be lost."""
 BATCH = 1_000
 BATCH_SECONDS = 0.1
-
-
-class LogFullError(Exception):
-    """The log can't keep any more: try again later."""
 
 
 @dataclass

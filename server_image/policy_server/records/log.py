@@ -4,51 +4,27 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from policy_api.contract.artifact import PolicyManifest
-from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
 from policy_models.outcomes import FeedbackRequest, OutcomeRequest
 from policy_records import reading
 from policy_records.entries import FeedbackEntry, Label, OutcomeEntry
 from policy_records.redaction import Redactor
 
 from policy_server.decisions.results import Decision, Failure
+from policy_server.records.errors import LogAwayError
 from policy_server.records.faults import sentence
 from policy_server.records.keeping import Decider, entry_of
+from policy_server.records.keywords import Keywords
 from policy_server.records.writer import LogWriter
 
 log = logging.getLogger(__name__)
 
-_WORDS = PlanPreference()
 _SAME = uuid.UUID("6f1de0f5-1f5c-4a0c-9b0f-0d7e54f4a3a1")
 """Of ids that are made of what is said."""
-
-
-class LogAwayError(Exception):
-    """The database can't be asked now."""
-
-
-@dataclass(frozen=True)
-class Keywords:
-    """Words that say what feedback comes to."""
-
-    positive: Sequence[str] = tuple(_WORDS.positive_keywords)
-    negative: Sequence[str] = tuple(_WORDS.negative_keywords)
-
-    @classmethod
-    def of(cls, manifest: PolicyManifest) -> "Keywords":
-        """Return those that a version was trained by, or else the recipe's own."""
-        block = manifest.config.get("planPreference")
-        try:
-            found = PlanPreference.model_validate(block or {}, extra="ignore")
-        except ValueError:  # of a newer trainer
-            return cls()
-        return cls(tuple(found.positive_keywords), tuple(found.negative_keywords))
 
 
 class DecisionLog:

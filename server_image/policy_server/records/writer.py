@@ -22,8 +22,9 @@ from policy_records.entries import DecisionEntry, Entry, News, Owner, Told, Writ
 from policy_records.schema import Schema, migrate
 from policy_records.writing import SWEEP, count_late, write
 
+from policy_server.records.errors import ForeignDecisionError, LogFullError, RefusedEntryError
 from policy_server.records.faults import AwayError, is_away, is_crossing, sentence
-from policy_server.records.intake import Batch, Intake, LogFullError, Pending
+from policy_server.records.intake import Batch, Intake, Pending
 from policy_server.records.metrics import LogMetrics
 from policy_server.records.spool import Spool, SpoolFullError
 
@@ -34,14 +35,6 @@ LAST_RETRY_SECONDS = 10.0
 SWEEP_SECONDS = 10.0
 RETENTION_SECONDS = 600.0
 _CROSSINGS = 3  # of two pods, after which the database counts as away
-
-
-class ForeignDecisionError(Exception):
-    """The decision is of another policy's log."""
-
-
-class RefusedEntryError(Exception):
-    """The database can't keep this, and would not the next time."""
 
 
 @dataclass(frozen=True)

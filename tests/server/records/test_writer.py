@@ -18,14 +18,10 @@ from policy_records.entries import DecisionEntry, FeedbackEntry, Label, OutcomeE
 from policy_records.ids import uuid7
 from policy_records.schema import migrate
 from policy_server.records import intake, writer
-from policy_server.records.intake import Intake, LogFullError
+from policy_server.records.errors import ForeignDecisionError, LogFullError, RefusedEntryError
+from policy_server.records.intake import Intake
 from policy_server.records.metrics import LogMetrics
-from policy_server.records.writer import (
-    ForeignDecisionError,
-    LogSettings,
-    LogWriter,
-    RefusedEntryError,
-)
+from policy_server.records.writer import LogSettings, LogWriter
 from prometheus_client import CollectorRegistry
 
 ME, OTHER = Owner("ml", "agents"), Owner("ml", "other")
