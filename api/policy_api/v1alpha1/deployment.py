@@ -17,6 +17,7 @@ from policy_api.base import (
     rules,
 )
 from policy_api.v1alpha1.inputs import TrainingRef
+from policy_api.v1alpha1.pod_template import ServerTemplate
 
 
 class Target(ApiModel):
@@ -46,6 +47,13 @@ class Server(ApiModel):
         default=None,
         description="Requests and limits of the server container, as in a pod.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    template: ServerTemplate | None = Field(
+        default=None,
+        description=(
+            "What the pods have beside what the operator sets: tolerations, affinity, environment, "
+            "volumes, containers beside the server…"
+        ),
     )
 
 

@@ -8,12 +8,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from policy_api import reasons
-from policy_api.keys import COND_PROGRESSING
-from policy_api.rules.conditions import get_condition
-from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 
 from policy_operator.children import Foreign
-from policy_operator.machinery.events import Event
 from policy_operator.rollout import rules
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
@@ -71,14 +67,3 @@ def tell(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> Rol
     if state.urgent or halted:
         return state
     return state.say(False, reasons.NAME_CONFLICT, sentence(found))
-
-
-def event(pdep: PolicyDeployment, status: PolicyDeploymentStatus) -> tuple[Event, ...]:
-    """Return the Event for names that were not known to be taken."""
-    old = get_condition(pdep.status.conditions, COND_PROGRESSING)
-    new = get_condition(status.conditions, COND_PROGRESSING)
-    if new is None or new.reason != reasons.NAME_CONFLICT:
-        return ()
-    if old is not None and (old.reason, old.message) == (new.reason, new.message):
-        return ()
-    return (Event("Warning", new.reason, new.message),)
