@@ -4,7 +4,7 @@ SHELL := /bin/bash
 POLICYOPS_CACHE ?= $(HOME)/.cache/policy-operator
 export POLICYOPS_CACHE
 BIN := $(POLICYOPS_CACHE)/venv-dev/bin
-export PYTHONPATH := api:cli:examples:models:operator:server_image:trainer_image
+export PYTHONPATH := api:cli:examples:models:operator:records:server_image:trainer_image
 CLUSTER_PY := python3 hack/cluster/cluster.py
 
 .DEFAULT_GOAL := help
@@ -53,7 +53,7 @@ test-e2e: setup ## Both stories of the demo, with assertions, on a real cluster.
 lint: setup ## ruff, mypy --strict, import-linter, generated files, docs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy api cli examples models operator server_image trainer_image
+	$(BIN)/mypy api cli examples models operator records server_image trainer_image
 	cd hack/cluster && MYPYPATH=. $(BIN)/mypy --strict ./*.py
 	cd hack/demo && MYPYPATH=. $(BIN)/mypy --strict ./*.py
 	$(BIN)/lint-imports

@@ -401,12 +401,16 @@ class World:
         return found
 
     def split(self) -> dict[int, int]:
-        """Return the route's weights by version."""
+        """Return the route's weights by version, which are those of each of its rules."""
         route = self.cache.get("HTTPRoute", NS, NAME)
         if route is None:
             return {}
-        refs = route["spec"]["rules"][0]["backendRefs"]
-        return {int(r["name"].rsplit("-v", 1)[1]): r["weight"] for r in refs}
+        first, *others = (
+            {int(r["name"].rsplit("-v", 1)[1]): r["weight"] for r in rule["backendRefs"]}
+            for rule in route["spec"]["rules"]
+        )
+        assert all(split == first for split in others)
+        return first
 
     def servers(self) -> set[int]:
         return {

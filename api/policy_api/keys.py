@@ -76,12 +76,22 @@ ROLE_STABLE: Final = "stable"
 ROLE_CANDIDATE: Final = "candidate"
 ROLE_DIRECT: Final = "direct"  # not through the route
 
+# For whom a known caller calls, in its own words; without a token nobody's is read.
+USER_HEADER: Final = "x-policyops-user"
+
 # Metrics of the policy server; labels policy, version, role.
 METRIC_DECISIONS: Final = "policyops_decisions_total"
 METRIC_DECISION_ERRORS: Final = "policyops_decision_errors_total"
 METRIC_DECISION_SECONDS: Final = "policyops_decision_seconds"
 METRIC_OVERLOADS: Final = "policyops_overloads_total"
+METRIC_UNAUTHORIZED: Final = "policyops_unauthorized_total"
 METRIC_UNSEEN_CATEGORIES: Final = "policyops_unseen_categories_total"
+METRIC_ANSWERS: Final = "policyops_answers_total"  # also by source
+METRIC_BASELINE_ANSWERS: Final = "policyops_baseline_answers_total"  # also by reason
+METRIC_AUTO_APPROVED: Final = "policyops_auto_approved_total"
+METRIC_CONFIDENCE: Final = "policyops_confidence"
+METRIC_SAFETY_VIOLATIONS: Final = "policyops_safety_violations_total"
+METRIC_SERVING_CONFIG_ERRORS: Final = "policyops_serving_config_errors_total"  # without a role
 
 # Metrics of the operator.
 METRIC_QUEUE_DEPTH: Final = "policyops_queue_depth"

@@ -114,6 +114,18 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         default="127.0.0.1",
         help="address to listen on; default: 127.0.0.1, this machine alone",
     )
+    serve.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="callers must send one of its tokens: one a line, with a name before it or without",
+    )
+    serve.add_argument(
+        "--config",
+        metavar="FILE",
+        help="PolicyDeployment whose mode, minConfidence, autoApprove, baseline, exploration and "
+        "timeoutMilliseconds are in force",
+    )
     serve.set_defaults(run=_serve)
 
     decide = commands.add_parser("decide", help="ask an artifact for one decision")
@@ -134,7 +146,7 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="one of those to choose from; may be repeated",
     )
     decide.add_argument(
-        "--top-k", type=int, default=3, metavar="N", help="options shown; default: 3"
+        "--top-k", type=int, metavar="N", help="options shown, 1 to 100; default: 3"
     )
     decide.add_argument("--no-reasons", action="store_true", help="do not say why")
     decide.add_argument("--json", action="store_true", help="one line of JSON")
@@ -142,7 +154,14 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return serving.serve(options.folder, options.port, options.host, _say)
+    return serving.serve(
+        options.folder,
+        options.port,
+        options.host,
+        _say,
+        tokens=options.token_file,
+        config=options.config,
+    )
 
 
 def _decide(options: argparse.Namespace) -> int:
@@ -151,13 +170,13 @@ def _decide(options: argparse.Namespace) -> int:
         state=options.state,
         prompt=options.prompt,
         candidates=options.candidate,
+        top_k=options.top_k,
         standard_input=sys.stdin.read() if options.request == "-" else None,
     )
-    decision = serving.ask(options.folder, body, explain=not options.no_reasons)
-    if options.json:
-        _say(serving.to_json(decision, options.top_k))
-    else:
-        _say(serving.describe(decision, options.top_k))
+    request = serving.request_of(body)
+    decision = serving.ask(options.folder, request, explain=not options.no_reasons)
+    shown = serving.to_json if options.json else serving.describe
+    _say(shown(decision, request.top_k))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Read PolicyTrainings from files, and check them as the API server would, without one."""
+"""Read resources from files, and check them as the API server would, without one."""
 
 import json
 import re
@@ -6,14 +6,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from policy_api.base import ApiModel
+from policy_api.keys import KIND_DEPLOYMENT
 from policy_api.rules.nearest import hint
 from policy_api.rules.needs import cycle, cycle_sentence, needs
-from policy_api.v1alpha1.names import TRAINING
+from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
+from policy_api.v1alpha1.names import DEPLOYMENT, TRAINING, Names
 from policy_api.v1alpha1.training import PolicyTrainingSpec
+from policy_models import answers
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -22,6 +25,7 @@ from policyctl.errors import UserError
 
 KUSTOMIZATION = "kustomization.yaml"
 KIND = "PolicyTraining"
+Spec = TypeVar("Spec", bound=ApiModel)
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 DNS_NAME = rf"{_LABEL}(\.{_LABEL})*"  # what the API server takes as the name of any object
 _NO_NAME = (
@@ -60,7 +64,7 @@ def read(paths: Sequence[str]) -> list[Manifest]:
     """
     made, faults = [], []
     for path in paths:
-        for folder, source, document in _documents(path):
+        for folder, source, document in documents(path):
             if not isinstance(document, dict) or document.get("kind") != KIND:
                 continue
             try:
@@ -92,7 +96,7 @@ def _circles(made: Sequence[Manifest]) -> Iterator[str]:
         told.update(names)
 
 
-def _documents(path: str) -> Iterator[tuple[Path, str, Any]]:
+def documents(path: str) -> Iterator[tuple[Path, str, Any]]:
     """Yield (folder, what to call it, document)."""
     if path == "-":
         yield from ((Path.cwd(), "stdin", d) for d in _parse("stdin", sys.stdin.read()))
@@ -127,43 +131,78 @@ def _kustomized(folder: Path) -> Iterator[tuple[Path, str, Any]]:
                 f"kubectl kustomize {folder} | policyctl … -"
             )
     for resource in wanted.get("resources", []):
-        yield from _documents(str(folder / resource))
+        yield from documents(str(folder / resource))
 
 
 def _manifest(folder: Path, source: str, document: dict[str, Any]) -> Manifest:
-    meta = document.get("metadata") or {}
-    name = meta.get("name")
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{source}: a {KIND} has no metadata.name")
-    where = f"{source}: {KIND} {name}"
-    try:
-        # By way of JSON, as kubectl does: a text is no number, what looks like a date is a text.
-        text = json.dumps(document.get("spec") or {}, default=str)
-        spec = PolicyTrainingSpec.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        faults = [f"{where}: {_sentence(fault)}" for fault in error.errors()]
-        raise UserError("\n".join(faults)) from error
-    if not re.fullmatch(DNS_NAME, name):
-        raise UserError(f"{where}: metadata.name: {_NO_NAME}")
-    if broken := [*rules.broken_names(TRAINING, name, spec), *rules.broken(spec)]:
-        raise UserError("\n".join(f"{where}: {field}: {said}" for field, said in broken))
+    name, spec = _checked(source, document, PolicyTrainingSpec, TRAINING)
+    patterns = [
+        f"{source}: {KIND} {name}: spec.{field}: {said}"
+        for field, said in answers.faults(spec.answer_schema)
+    ]
+    if patterns:
+        raise UserError("\n".join(patterns))
+    meta = document["metadata"]
     return Manifest(folder, meta.get("namespace", "default"), name, spec)
 
 
-def _sentence(fault: ErrorDetails) -> str:
+def deployment(path: str, policy: str) -> PolicyDeploymentSpec:
+    """Return the one PolicyDeployment of a policy in a file or a folder.
+
+    Raises:
+        UserError: there is none, or several, or it is not valid.
+    """
+    found = [
+        _checked(source, document, PolicyDeploymentSpec, DEPLOYMENT)
+        for _, source, document in documents(path)
+        if isinstance(document, dict) and document.get("kind") == KIND_DEPLOYMENT
+    ]
+    of_policy = [spec for _, spec in found if spec.policy == policy]
+    if len(of_policy) == 1:
+        return of_policy[0]
+    if of_policy:
+        raise UserError(f"{path} has {len(of_policy)} PolicyDeployments of policy {policy}")
+    others = ", ".join(spec.policy for _, spec in found)
+    near = f": it has one of {others}" if found else ""
+    raise UserError(f"{path} has no PolicyDeployment of policy {policy}{near}")
+
+
+def _checked(
+    source: str, document: dict[str, Any], model: type[Spec], names: Names
+) -> tuple[str, Spec]:
+    """Return the name and the spec of a resource."""
+    kind = document["kind"]
+    name = (document.get("metadata") or {}).get("name")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{source}: a {kind} has no metadata.name")
+    where = f"{source}: {kind} {name}"
+    try:
+        # By way of JSON, as kubectl does: a text is no number, what looks like a date is a text.
+        text = json.dumps(document.get("spec") or {}, default=str)
+        spec = model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        faults = [f"{where}: {_sentence(fault, model)}" for fault in error.errors()]
+        raise UserError("\n".join(faults)) from error
+    if not re.fullmatch(DNS_NAME, name):
+        raise UserError(f"{where}: metadata.name: {_NO_NAME}")
+    if broken := [*rules.broken_names(names, name, spec), *rules.broken(spec)]:
+        raise UserError("\n".join(f"{where}: {field}: {said}" for field, said in broken))
+    return name, spec
+
+
+def _sentence(fault: ErrorDetails, model: type[ApiModel]) -> str:
     """Return what is wrong with which field; a field that does not exist has a nearest one."""
     field = "spec"
     for part in fault["loc"]:
         field += f"[{part}]" if isinstance(part, int) else f".{part}"
     if fault["type"] != "extra_forbidden":
         return f"{field}: {fault['msg']}"
-    near = hint(str(fault["loc"][-1]), _fields(fault["loc"][:-1]))
+    near = hint(str(fault["loc"][-1]), _fields(model, fault["loc"][:-1]))
     return f"{field}: there is no such field{near}"
 
 
-def _fields(place: tuple[int | str, ...]) -> list[str]:
+def _fields(model: type[ApiModel], place: tuple[int | str, ...]) -> list[str]:
     """Return the fields that the API has at a place of the spec."""
-    model: type[ApiModel] = PolicyTrainingSpec
     for part in place:
         if isinstance(part, int):
             continue

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import celpy
+from celpy import celtypes
 from celpy.adapter import json_to_cel
 from policy_api.base import ApiModel, new_object_rule
 from policy_api.rules.quantity import is_quantity
@@ -76,10 +78,18 @@ def _rules(model: type[ApiModel]) -> list[dict[str, str]]:
     return found
 
 
+def _is_sorted(values: celtypes.ListType) -> celtypes.BoolType:
+    return celtypes.BoolType(all(first <= then for first, then in pairwise(values)))
+
+
+# What the API server's CEL has beyond the language, as far as our rules use it.
+KUBERNETES = {"isSorted": _is_sorted}
+
+
 @cache
 def _program(expression: str) -> celpy.Runner:
     environment = celpy.Environment()
-    return environment.program(environment.compile(expression))
+    return environment.program(environment.compile(expression), functions=KUBERNETES)
 
 
 def _holds(expression: str, value: dict[str, Any]) -> bool:

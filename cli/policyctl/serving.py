@@ -4,27 +4,44 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from policy_api.contract.artifact import MANIFEST, PolicyManifest
+from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
 from policy_api.contract.environment import (
     ARTIFACT_PATH_VARIABLE,
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    SERVING_FILE,
+    SERVING_PATH_VARIABLE,
+    TOKEN_FILE_VARIABLE,
+    TRUST_LOOPBACK_VARIABLE,
 )
-from policy_models.decision import Decision, Option, Question, Refusal, Request, Turn
+from policy_api.contract.serving import ServingConfig
+from policy_models.answers import AnswerCheck
+from policy_models.complaints import complaint
+from policy_models.decision import Decision, Option, Refusal
+from policy_models.fields import Violation
 from policy_models.policy import TEXT, open_policy
+from policy_models.requests import DecisionRequest
+from pydantic import ValidationError
 
-from policyctl import artifacts, local
+from policyctl import artifacts, local, manifests
 from policyctl.errors import UserError
 
-FIELDS = ("state", "prompt", "messages", "candidates")
 
-
-def serve(folder: Path, port: int, host: str, say: local.Say) -> int:
+def serve(
+    folder: Path,
+    port: int,
+    host: str,
+    say: local.Say,
+    *,
+    tokens: Path | None = None,
+    config: str | None = None,
+) -> int:
     """Run the policy server on an artifact; return its exit code.
 
     Args:
@@ -32,26 +49,37 @@ def serve(folder: Path, port: int, host: str, say: local.Say) -> int:
         port: 0 takes a free one.
         host: The address to listen on.
         say: Tells the user.
+        tokens: File of the tokens that callers must send; without it everybody may call, and a
+            program of this machine is a known caller.
+        config: File with the PolicyDeployment whose mode, baseline and so on are in force.
 
     Raises:
-        UserError: It is no artifact, the server is not installed, or it refuses to serve.
+        UserError: It is no artifact, the config is not valid, the server is not installed, or it
+            refuses to serve.
     """
     made = artifacts.load(folder)
+    told_by = None if config is None else manifests.deployment(config, made.policy)
     if find_spec("uvicorn") is None:
         raise UserError(f"this runs the server: pip install 'policy-operator[{_extra(made)}]'")
     with tempfile.TemporaryDirectory(prefix="policyctl-") as scratch:
         said = Path(scratch) / "termination-log"
         said.touch()
+        file = Path(scratch) / SERVING_FILE
+        if told_by is not None:
+            file.write_text(json.dumps(ServingConfig(**told_by.serving()).to_wire()))
         told = {
             ARTIFACT_PATH_VARIABLE: str(folder.resolve()),
             ARTIFACT_SHA256_VARIABLE: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
             POLICY_NAME_VARIABLE: made.policy,
             POLICY_VERSION_VARIABLE: str(made.version),
+            SERVING_PATH_VARIABLE: str(file),
             "HOST": host,
             "PORT": str(port),
             "DRAIN_SECONDS": "0",
             "TERMINATION_LOG": str(said),
             "DOWNLOAD_FOLDER": scratch,
+            TOKEN_FILE_VARIABLE: "" if tokens is None else str(tokens.resolve()),
+            TRUST_LOOPBACK_VARIABLE: "1",
         }
         code = local.program("policy_server", [], told, _Log(made, host, say).hear)
         if reason := said.read_text().strip():
@@ -84,37 +112,48 @@ class _Log:
                     f"http://{self._host}:{self._port}/v1/decisions (/docs describes it); Ctrl-C "
                     "ends it"
                 )
+            case "serving":
+                self._say(f"mode {told['mode']}, baseline {told['baseline'] or 'none'}")
             case "decision":
                 took = f"{1000 * told['durationSeconds']:.1f} ms"
-                self._say(f"{told['decisionId']}  {told['status']}  {took}")
+                by = f"  {told['source']}" if "source" in told else ""
+                self._say(f"{told['decisionId']}  {told['status']}  {took}{by}")
             case message if told["level"] in {"warning", "error", "critical"}:
                 self._say(f"{told['level']}: {message}")
                 if "exception" in told:
                     self._say(told["exception"])
 
 
-def ask(folder: Path, body: Mapping[str, Any], *, explain: bool) -> Decision:
+def ask(folder: Path, request: DecisionRequest, *, explain: bool) -> Decision:
     """Return what an artifact decides.
 
     Args:
         folder: With policy.json.
-        body: As POST /v1/decisions takes it: state, prompt, messages, candidates.
-        explain: Whether options come with reasons.
+        request: What is asked.
+        explain: Whether options come with reasons, where the request does not say.
 
     Raises:
-        UserError: A file was changed, what the kind needs is not installed, or it refuses.
+        UserError: A file was changed, what the kind needs is not installed, it refuses, or its
+            answer breaks its schema.
     """
     made = artifacts.load(folder)
     if found := list(artifacts.faults(folder, made)):
         raise UserError("\n".join(f"{folder}: {fault}" for fault in found))
-    request = _request(body, explain=explain)
+    asked = request.request()
+    if "explain" not in request.model_fields_set:
+        asked = replace(asked, explain=explain)
     try:
-        (outcome,) = open_policy(folder, made).decide([request])
+        (outcome,) = open_policy(folder, made).decide([asked])
     except ImportError as error:
         raise UserError(_missing(made, error)) from error
     if isinstance(outcome, Refusal):
         raise UserError(outcome.message)
-    return outcome
+    if made.kind is not Kind.CAUSAL_LM or request.candidates is not None:
+        return outcome
+    judged = AnswerCheck(made.answer_schema).judged(outcome)
+    if isinstance(judged, Violation):
+        raise UserError(f"{outcome.ranking[0].action}\n{judged.message}: the server withholds it")
+    return judged
 
 
 def _missing(made: PolicyManifest, error: ImportError) -> str:
@@ -125,19 +164,17 @@ def _extra(made: PolicyManifest) -> str:
     return "server" if made.kind in TEXT else "serve"
 
 
-def _request(body: Mapping[str, Any], *, explain: bool) -> Request:
-    for name in body:
-        if name not in FIELDS:
-            raise UserError(f"{name} is not one of {', '.join(FIELDS)}")
-    candidates, messages = body.get("candidates"), body.get("messages")
-    question = None
-    if messages is not None:
-        question = Question(turns=tuple(Turn(m["role"], m["content"]) for m in messages))
-    elif "prompt" in body:
-        question = Question(body["prompt"])
-    return Request(
-        body.get("state"), question, None if candidates is None else tuple(candidates), explain
-    )
+def request_of(body: Mapping[str, Any]) -> DecisionRequest:
+    """Return what is asked, judged as POST /v1/decisions judges it.
+
+    Raises:
+        UserError: It can't be asked; the sentence is the server's.
+    """
+    try:
+        return DecisionRequest.model_validate(body)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False)
+        raise UserError(complaint(first, first["loc"]).message) from error
 
 
 def read(text: str) -> dict[str, Any]:
@@ -158,7 +195,9 @@ def read(text: str) -> dict[str, Any]:
 def describe(decision: Decision, top_k: int) -> str:
     """Return a decision for people: the best option first, with its reasons."""
     if decision.ranking[0].tokens is not None:  # generated: there is no other
-        return f"{decision.ranking[0].action}\n(confidence {_share(decision.ranking[0])})"
+        fields = [f"{name}: {_shown(value)}" for name, value in (decision.fields or {}).items()]
+        sure = f"(confidence {_share(decision.ranking[0])})"
+        return "\n".join([decision.ranking[0].action, *fields, sure])
     shown = decision.ranking[:top_k]
     width = max(len(option.action) for option in shown)
     lines: list[str] = []
@@ -168,6 +207,10 @@ def describe(decision: Decision, top_k: int) -> str:
     if decision.unseen:
         lines.append(f"not seen in training: {', '.join(decision.unseen)}")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _share(option: Option) -> str:
@@ -189,7 +232,10 @@ def to_json(decision: Decision, top_k: int) -> str:
         }
         for option in decision.ranking[:top_k]
     ]
-    return json.dumps({"ranking": options, "unseen": list(decision.unseen)}, ensure_ascii=False)
+    said = {} if decision.fields is None else {"fields": decision.fields}
+    return json.dumps(
+        {"ranking": options, "unseen": list(decision.unseen), **said}, ensure_ascii=False
+    )
 
 
 def body_of(
@@ -198,14 +244,16 @@ def body_of(
     state: str | None,
     prompt: str | None,
     candidates: Sequence[str],
+    top_k: int | None,
     standard_input: str | None,
 ) -> dict[str, Any]:
-    """Return the request that a command line spells.
+    """Return the request that a command line spells, as JSON.
 
     Raises:
         UserError: It spells none, or two.
     """
     parts: dict[str, Any] = {}
+    shown = {} if top_k is None else {"topK": top_k}
     if state is not None:
         parts["state"] = read(state)
     if prompt is not None:
@@ -218,7 +266,8 @@ def body_of(
                 "say what to decide: a REQUEST as POST /v1/decisions takes it, or --state, "
                 "--prompt, --candidate"
             )
-        return parts
+        return parts | shown
     if parts:
         raise UserError("give a REQUEST, or --state, --prompt and --candidate, not both")
-    return read(standard_input if request == "-" and standard_input is not None else request)
+    text = standard_input if request == "-" and standard_input is not None else request
+    return read(text) | shown

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import binaries
 import lifecycle
+import packages
 import smoke
 from console import ClusterError, say
 from controlplane import ControlPlane
@@ -76,6 +77,8 @@ def _up(options: argparse.Namespace) -> None:
 
 def _binaries(options: argparse.Namespace) -> None:
     group = binaries.TESTS if options.tests else binaries.NAMES
+    if options.tests and packages.installable():
+        packages.ensure(packages.TEST_PACKAGES)
     print(binaries.ensure(options.names or group))
 
 

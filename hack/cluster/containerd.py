@@ -14,7 +14,7 @@ from typing import Any
 import layout
 from console import ClusterError, say, wait_for
 from images import PAUSE
-from processes import Daemon
+from processes import Daemon, command_lines
 from settings import CACHE, HERE, LOGS, RUN
 from template import render
 
@@ -133,15 +133,10 @@ def remove_containers() -> list[Path]:
 
 def shims() -> Iterator[int]:
     """The pids of shims that serve our containerd, also after it crashed."""
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    for pid, command in command_lines():
+        words = command.split(b"\0")
         if b"containerd-shim" in words[0] and str(SOCKET).encode() in words:
-            yield int(process.name)
+            yield pid
 
 
 def _network_namespaces(container: str) -> list[Path]:

@@ -20,7 +20,7 @@ import packages
 from certificates import Authority
 from console import ClusterError, say, timed, wait_for
 from controlplane import ControlPlane, Options
-from processes import Daemon
+from processes import Daemon, end_strays
 from settings import (
     CACHE,
     CLUSTER_DOMAIN,
@@ -246,7 +246,14 @@ def stop() -> None:
     """Stop the node and remove what it made on this machine; images and binaries stay cached."""
     for daemon in (KUBELET, SCHEDULER, PROXY):
         daemon.stop()
-    if _OWNED.exists():
+    # The folder itself may still be there: what is mounted in it can't be deleted.
+    strays = [] if _OWNED.exists() else end_strays(RUN)
+    if strays:
+        say(
+            "node",
+            f"the cache was deleted under a running cluster: ended its {len(strays)} programs",
+        )
+    if _OWNED.exists() or strays:
         _remove_pods()
         _restore_network()
         _unmount_below(containerd.STATE)

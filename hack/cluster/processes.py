@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +91,10 @@ class Daemon:
         pid = self.pid()
         if pid is not None:
             _signal(pid, signal.SIGTERM)
-            if not _gone(self, grace):
+            if not _gone(self.running, grace):
                 say("stop", f"{self.name} did not end within {grace:.0f} s: killing it")
                 _signal(pid, signal.SIGKILL)
-                if not _gone(self, GRACE_SECONDS):
+                if not _gone(self.running, GRACE_SECONDS):
                     raise ClusterError(f"{self.name} (pid {pid}) does not end.", self.log)
         self.record.unlink(missing_ok=True)
 
@@ -102,9 +103,42 @@ class Daemon:
         pid = self.pid()
         if pid is not None:
             _signal(pid, signal.SIGKILL)
-            if not _gone(self, GRACE_SECONDS):
+            if not _gone(self.running, GRACE_SECONDS):
                 raise ClusterError(f"{self.name} (pid {pid}) does not end.", self.log)
         self.record.unlink(missing_ok=True)
+
+
+def end_strays(folder: Path, grace: float = GRACE_SECONDS) -> list[int]:
+    """End the programs that were started with a path below `folder`; return their pids.
+
+    For those whose records are lost: somebody deleted the folder while they ran.
+    """
+    found = {pid: _born(pid) for pid in _naming(f"{folder}/")}
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, GRACE_SECONDS)):
+        for pid in _alive(found):
+            _signal(pid, number)
+        if _gone(lambda: bool(_alive(found)), seconds):
+            return list(found)
+    raise ClusterError(f"{', '.join(map(str, _alive(found)))} (pids) do not end.")
+
+
+def _alive(found: dict[int, int | None]) -> list[int]:
+    return [pid for pid, born in found.items() if born is not None and _born(pid) == born]
+
+
+def _naming(text: str) -> list[int]:
+    """Return the processes, but this one, with `text` in their command line."""
+    everything = command_lines()
+    return [pid for pid, command in everything if text.encode() in command and pid != os.getpid()]
+
+
+def command_lines() -> Iterator[tuple[int, bytes]]:
+    """Yield every process of this machine with its command line, whose words NUL separates."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            yield int(process.name), (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has just ended
 
 
 # Children of this very process have to be reaped, or they stay visible as zombies.
@@ -132,9 +166,10 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _gone(daemon: Daemon, seconds: float) -> bool:
+def _gone(running: Callable[[], bool], seconds: float) -> bool:
+    """Wait until nothing runs; return whether that was so in time."""
     deadline = time.monotonic() + seconds
-    while daemon.running():
+    while running():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)

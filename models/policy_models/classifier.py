@@ -140,12 +140,10 @@ class Classifier:
         return [self._decide(request) for request in requests]
 
     def _decide(self, request: Request) -> Decision | Refusal:
-        if (wrong := states.refusal(self.encoder, request.state)) is not None:
-            return wrong
-        names = (self.classes.positive, self.classes.negative)
-        allowed = places(request, names)
+        allowed = self._allowed(request)
         if isinstance(allowed, Refusal):
             return allowed
+        names = self.actions
         state = request.state or {}
         likely = float(self.probabilities([state])[0])
         found = (likely, 1 - likely)
@@ -159,6 +157,20 @@ class Classifier:
             for place in allowed
         )
         return Decision(ranking, states.unseen(self.encoder, state))
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The two classes, the positive one first."""
+        return self.classes.positive, self.classes.negative
+
+    def choices(self, request: Request) -> tuple[str, ...] | Refusal:
+        """Return the classes that a request allows, without asking the model."""
+        found = self._allowed(request)
+        return found if isinstance(found, Refusal) else tuple(self.actions[p] for p in found)
+
+    def _allowed(self, request: Request) -> list[int] | Refusal:
+        wrong = states.refusal(self.encoder, request.state)
+        return places(request, self.actions) if wrong is None else wrong
 
     def _reasons(self, state: Row, place: int) -> tuple[Reason, ...]:
         effects = self.scorer.contributions(state) * (-1 if place else 1)

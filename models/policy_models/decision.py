@@ -66,6 +66,15 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Written:
+    """How an answer was generated."""
+
+    prompt_tokens: int
+    stopped: bool
+    """The model ended it by itself; else it was cut off at its longest."""
+
+
+@dataclass(frozen=True)
 class Decision:
     """What a policy says of one request."""
 
@@ -73,6 +82,10 @@ class Decision:
     """The best first; at least one."""
     unseen: tuple[str, ...] = ()
     """Features with a category that the training data did not have."""
+    fields: Mapping[str, Any] | None = None
+    """What a generated answer says, by its policy's answer schema; None: it declares none."""
+    written: Written | None = None
+    """How its answer was generated; None: it was not."""
 
 
 @dataclass(frozen=True)

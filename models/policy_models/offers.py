@@ -145,28 +145,17 @@ class OfferPolicy:
         return [self._decide(request) for request in requests]
 
     def _decide(self, request: Request) -> Decision | Refusal:
-        if (wrong := self._refusal(request.state)) is not None:
-            return wrong
-        found = places(request, self.actions)
-        if isinstance(found, Refusal):
-            return found
+        allowed = self._allowed(request)
+        if isinstance(allowed, Refusal):
+            return allowed
         state = request.state or {}
         past = self._past(state)
         customers = Customers.of([state], self.seen.column, self.models, self.seen.scale)
         observed = observe(customers, self.seen.rules, *(np.array([past[n]]) for n in PAST))
-        allowed = np.isin(np.arange(len(self.actions)), found)[None, :]
-        if past["contacts"] >= self.seen.rules.most_contacts:  # tired: what may never happen
-            allowed[0, 1:] = False
-        if not allowed.any():
-            return Refusal(
-                INVALID,
-                f"the customer had {past['contacts']:g} contacts, at most "
-                f"{self.seen.rules.most_contacts} are allowed: add {self.actions[0]!r} to "
-                "candidates",
-            )
-        likely = self.probabilities(observed, allowed)[0]
+        mask = np.isin(np.arange(len(self.actions)), allowed)[None, :]
+        likely = self.probabilities(observed, mask)[0]
         effects = self._effects(observed) if request.explain else None
-        order = sorted(np.flatnonzero(allowed[0]).tolist(), key=lambda place: -likely[place])
+        order = sorted(allowed, key=lambda place: -likely[place])
         ranking = tuple(
             Option(
                 self.actions[place],
@@ -178,6 +167,29 @@ class OfferPolicy:
             for place in order
         )
         return Decision(ranking, self._unseen(state))
+
+    def choices(self, request: Request) -> tuple[str, ...] | Refusal:
+        """Return the actions that a request allows, without asking the network."""
+        found = self._allowed(request)
+        return found if isinstance(found, Refusal) else tuple(self.actions[p] for p in found)
+
+    def _allowed(self, request: Request) -> list[int] | Refusal:
+        if (wrong := self._refusal(request.state)) is not None:
+            return wrong
+        found = places(request, self.actions)
+        if isinstance(found, Refusal):
+            return found
+        contacts = self._past(request.state or {})["contacts"]
+        if contacts < self.seen.rules.most_contacts:
+            return found
+        if 0 not in found:  # tired: what may never happen
+            return Refusal(
+                INVALID,
+                f"the customer had {contacts:g} contacts, at most "
+                f"{self.seen.rules.most_contacts} are allowed: add {self.actions[0]!r} to "
+                "candidates",
+            )
+        return [0]
 
     def _past(self, state: Row) -> dict[str, float]:
         told = state.get(HISTORY) if HISTORY not in self._features else None

@@ -48,4 +48,4 @@ def open_policy(
         case Kind.REWARD_MODEL:
             from policy_models.text.scorer import RewardScorer  # noqa: PLC0415 - torch
 
-            return RewardScorer.load(folder, threads=threads)
+            return RewardScorer.load(folder, manifest, threads=threads)

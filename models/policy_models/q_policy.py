@@ -14,6 +14,7 @@ import numpy as np
 
 from policy_models import reasons, states
 from policy_models.actions import SEQUENCE, places
+from policy_models.baselines import Record
 from policy_models.calibration import Calibrator
 from policy_models.decision import Decision, Option, Reason, Refusal, Request, greedy
 from policy_models.features import Encoder, Row
@@ -21,14 +22,6 @@ from policy_models.layers import Activation, Layers, Numbers
 
 FILE, WEIGHTS = "q_policy.json", "q_network.safetensors"
 ACTIVATION = Activation.RELU
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of an action in the training data."""
-
-    decisions: int
-    succeeded: int
 
 
 @dataclass(frozen=True)
@@ -58,9 +51,7 @@ class QPolicy:
         return [self._decide(request) for request in requests]
 
     def _decide(self, request: Request) -> Decision | Refusal:
-        if (wrong := states.refusal(self.encoder, request.state)) is not None:
-            return wrong
-        allowed = places(request, self.actions)
+        allowed = self._allowed(request)
         if isinstance(allowed, Refusal):
             return allowed
         state = request.state or {}
@@ -78,6 +69,15 @@ class QPolicy:
             for place in allowed
         )
         return Decision(ranking, states.unseen(self.encoder, state))
+
+    def choices(self, request: Request) -> tuple[str, ...] | Refusal:
+        """Return the actions that a request allows, without asking the network."""
+        found = self._allowed(request)
+        return found if isinstance(found, Refusal) else tuple(self.actions[p] for p in found)
+
+    def _allowed(self, request: Request) -> list[int] | Refusal:
+        wrong = states.refusal(self.encoder, request.state)
+        return places(request, self.actions) if wrong is None else wrong
 
     def _effects(self, dense: Numbers, values: Numbers) -> Numbers:
         """Return what each feature adds to each action's lead: (columns, actions).

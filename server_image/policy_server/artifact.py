@@ -6,7 +6,6 @@ code are accepted: weights as safetensors, no pickle of any name.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from policy_api.contract.artifact import (
     PolicyManifest,
     parse_manifest,
 )
+from policy_models import answers
 
 # Folders for people and other programs: reports, and the model in other formats. They are never
 # read here, so what is in them is neither downloaded nor checked.
@@ -97,13 +97,8 @@ def check_manifest(raw: bytes, sha256: str, policy: str, version: int) -> Policy
             f"{MANIFEST} is version {manifest.version} of {manifest.policy}, but version {version} "
             f"of {policy} was wanted"
         )
-    for pattern in manifest.answer_schema.patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ArtifactRefusedError(
-                f"the answer schema's pattern {pattern!r} is not a regular expression: {error}"
-            ) from error
+    for field, fault in answers.faults(manifest.answer_schema):
+        raise ArtifactRefusedError(f"{MANIFEST} can't be served: {field}: {fault}")
     _check_names(manifest.files)
     return manifest
 

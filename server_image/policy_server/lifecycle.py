@@ -17,13 +17,18 @@ import uvicorn
 from policy_api import keys
 from policy_api.contract import environment
 from policy_models.decision import Policy, Refusal
+from policy_models.writing import Writer
 from typing_extensions import override
 
 from policy_server.artifact import Artifact, ArtifactRefusedError, open_artifact
 from policy_server.decisions.service import DecisionService
+from policy_server.decisions.serving import ServingFile
 from policy_server.engine.asking import Asker, EngineFailedError, Inline
 from policy_server.engine.batching import Batcher
+from policy_server.engine.writing import Scribe
 from policy_server.http.app import State, create_app
+from policy_server.http.auth import Door
+from policy_server.http.tokens import NoTokensError, Tokens
 from policy_server.metrics import Metrics
 from policy_server.settings import Settings, SettingsInvalidError
 
@@ -71,15 +76,16 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
     """Serve until a signal; return the process's exit code.
 
     Raises:
-        SettingsInvalidError: It can't listen there.
+        SettingsInvalidError: It can't listen there, or nobody could call it.
     """
     metrics = Metrics(settings.policy, settings.version)
     state = State(settings.policy, settings.version, metrics, hang_seconds=settings.hang_seconds)
     config = uvicorn.Config(
-        create_app(state),
+        create_app(state, _door(settings)),
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # who calls is what a token says, or the connection itself
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FINISH_SECONDS,
     )
@@ -101,6 +107,20 @@ async def serve(settings: Settings, open_policy: OpenPolicy) -> int:
             return keys.EXIT_DATA_INVALID
         case _:
             raise RuntimeError("the engine's worker ended") from end
+
+
+def _door(settings: Settings) -> Door:
+    """Return who may call.
+
+    Raises:
+        SettingsInvalidError: Tokens are asked for, and there are none.
+    """
+    if settings.token_file is None:
+        return Door(trusts_loopback=settings.trust_loopback)
+    try:
+        return Door(Tokens(settings.token_file))
+    except NoTokensError as error:
+        raise SettingsInvalidError(str(error)) from error
 
 
 async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> None:
@@ -131,9 +151,14 @@ async def _live(settings: Settings, state: State, open_policy: OpenPolicy) -> No
             raise ArtifactRefusedError(f"the model can't answer: {first.message}")
         gc.collect()
         gc.freeze()  # the model's objects live as long as the process: don't visit them again
-        state.service = DecisionService(artifact, policy, asker, state.metrics)
+        service = DecisionService(artifact, policy, asker, state.metrics)
+        told = ServingFile(settings.serving_file, service.tell, state.metrics.config_refused)
+        await told.look()  # before the first decision
+        state.service = service
         log.info("ready")
-        await worker
+        async with asyncio.TaskGroup() as group:
+            group.create_task(told.watch())
+            await worker
     finally:
         worker.cancel()
 
@@ -155,6 +180,8 @@ async def _open(artifact: Artifact, settings: Settings, open_policy: OpenPolicy)
 def _asker(policy: Policy, settings: Settings) -> Asker:
     if not policy.slow:
         return Inline(policy)
+    if isinstance(policy, Writer):
+        return Scribe(policy, queue_limit=settings.queue_limit, batch_limit=settings.batch_limit)
     return Batcher(
         policy,
         queue_limit=settings.queue_limit,

@@ -12,7 +12,12 @@ from policy_api.contract.environment import (
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    SERVING_DIR,
+    SERVING_FILE,
+    SERVING_PATH_VARIABLE,
     TERMINATION_LOG,
+    TOKEN_FILE_VARIABLE,
+    TRUST_LOOPBACK_VARIABLE,
 )
 
 HANG_SECONDS = 600.0
@@ -49,6 +54,12 @@ class Settings:
     draft_tokens: int = 16
     # Of torch. More threads than the container's CPU limit make a small model many times slower.
     threads: int = 1
+    # Tokens of those who may call; without, everybody may.
+    token_file: Path | None = None
+    # On a laptop: programs of this machine are known callers. Never in a pod.
+    trust_loopback: bool = False
+    # What the deployment says of serving; without the file the defaults are in force.
+    serving_file: Path = Path(SERVING_DIR, SERVING_FILE)
     download_folder: Path = Path("/tmp/policy")  # noqa: S108 - the pod's own emptyDir
     termination_log: Path = Path(TERMINATION_LOG)
 
@@ -79,7 +90,10 @@ class Settings:
             batch_wait_seconds=_number(env, "BATCH_WAIT_SECONDS", float, 0.002, 0),
             hang_seconds=_number(env, "HANG_SECONDS", float, HANG_SECONDS, 0.1),
             draft_tokens=_number(env, "DRAFT_TOKENS", int, 16, 0),
+            token_file=_path(env, TOKEN_FILE_VARIABLE),
+            trust_loopback=env.get(TRUST_LOOPBACK_VARIABLE, "") == "1",
             threads=_number(env, "OMP_NUM_THREADS", int, 1, 1),
+            serving_file=Path(env.get(SERVING_PATH_VARIABLE) or cls.serving_file),
             download_folder=Path(env.get("DOWNLOAD_FOLDER", "/tmp/policy")),  # noqa: S108
             termination_log=cls.termination_log_of(env),
         )
@@ -95,6 +109,11 @@ def _required(env: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsInvalidError(f"the environment variable {name} must be set")
     return value
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(name, "")
+    return Path(text) if text else None
 
 
 def _number(

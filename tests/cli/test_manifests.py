@@ -46,6 +46,18 @@ def test_every_training_of_a_file_is_read_and_other_kinds_are_left(tmp_path):
     ]
 
 
+def test_a_pattern_that_finds_no_value_is_told(tmp_path):
+    bad = {"name": "score", "type": "Integer", "pattern": r"Score: (\d)(\d)"}
+    file = write(tmp_path, document(answerSchema={"patterns": ["("], "fields": [bad]}))
+    with pytest.raises(UserError) as caught:
+        manifests.read([file])
+    where = f"{file}: PolicyTraining prefs: spec.answerSchema"
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{where}.patterns[0]: '(' is not a regular expression: missing ), ")
+    assert second.startswith(f"{where}.fields[0].pattern: ")
+    assert second.endswith(" has 2 groups, wanted one: write others as (?:…)")
+
+
 def test_a_kustomization_is_followed(tmp_path):
     (tmp_path / "base").mkdir()
     write(tmp_path / "base", document())

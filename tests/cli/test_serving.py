@@ -47,6 +47,15 @@ def test_a_person_reads_the_ranking_and_why(capsys):
     assert "times in the training data" not in short
 
 
+def test_a_request_says_how_much_is_shown_as_over_http(capsys):
+    state = {"task": "api", "languages": [], "success_rate": 0.5}
+    request = json.dumps({"state": state, "topK": 1, "explain": False})
+    _, out, _ = decide(capsys, "QNetwork", request)
+    assert [line[:2] for line in out.splitlines()] == ["1."]
+    _, more, _ = decide(capsys, "QNetwork", request, "--top-k", "2")
+    assert [line[:2] for line in more.splitlines()] == ["1.", "2."]
+
+
 def test_candidates_are_options_of_the_command(capsys):
     plans = ["--candidate", "a vague plan", "--candidate", "a tested plan"]
     _, out, _ = decide(capsys, "PlanPreference", *plans)
@@ -60,7 +69,13 @@ def test_candidates_are_options_of_the_command(capsys):
         (["{"], "the request is not JSON: "),
         (["[]"], "the request must be an object such as "),
         (["{}", "--prompt", "x"], "give a REQUEST, or --state, --prompt and --candidate, not both"),
-        (['{"stat": {}}'], "stat is not one of state, prompt, messages, candidates"),
+        (['{"stat": {}}'], "stat is not a known field: remove it"),
+        (["{}"], "set exactly one of state, prompt and messages, or candidates"),
+        (['{"candidates": "a"}'], "candidates must be a list"),
+        (['{"messages": [{"content": "a"}]}'], "messages[0].role is missing: set it"),
+        (['{"prompt": 1}'], "prompt must be a string"),
+        (["--state", "{}", "--top-k", "0"], "topK must be at least 1"),
+        (["--candidate", "x" * 100_001], "candidates[0] has more than 100000 characters: shorten"),
         (["--prompt", "x"], "this policy is asked with state, an object of features"),
     ],
 )
@@ -113,6 +128,27 @@ def test_it_serves_until_ctrl_c(serving):
     assert child.wait(30) == 0
 
 
+def test_callers_must_send_a_token_of_the_file(serving, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"shop {'a' * 32}\n")
+    child = serving(golden.FOLDER / "PlanPreference", "--port", "0", "--token-file", str(tokens))
+    url = child.stdout.readline().split()[5]
+    asked = {"candidates": ["a vague plan", "a tested plan"]}
+    assert httpx.post(url, json=asked).status_code == 401
+    known = {"Authorization": f"Bearer {'a' * 32}"}
+    assert httpx.post(url, json=asked, headers=known).status_code == 200
+
+
+def test_a_file_without_tokens_is_told(serving, tmp_path):
+    missing = tmp_path / "tokens"
+    child = serving(golden.FOLDER / "PlanPreference", "--port", "0", "--token-file", str(missing))
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert err.endswith(
+        f"nobody can call: no tokens can be read from {missing} (No such file or directory)\n"
+    )
+
+
 def test_what_can_not_be_served_is_told_once(serving, tmp_path):
     shutil.copytree(golden.FOLDER / "PlanPreference", tmp_path / "a")
     (tmp_path / "a" / "more.json").write_text("{}")
@@ -133,3 +169,67 @@ def test_a_port_that_is_taken_is_told(serving):
     assert err.endswith(
         f"can't be served: can't listen on 127.0.0.1, port {port}: Address already in use\n"
     )
+
+
+DEPLOYMENT = """
+apiVersion: policyops.dev/v1alpha1
+kind: PolicyDeployment
+metadata: {name: agents}
+spec:
+  policy: agents
+  target: {version: 1}
+  traffic: {parentRefs: [{name: public}]}
+"""
+HYBRID = """
+  mode: Hybrid
+  minConfidence: 1
+  baseline: {strategy: HighestSuccess}
+  autoApprove: {minConfidence: 0.1}
+"""
+
+
+def test_a_deployment_says_how_it_serves(serving, tmp_path):
+    file = tmp_path / "deployment.yaml"
+    file.write_text(DEPLOYMENT + HYBRID)
+    child = serving(golden.FOLDER / "QNetwork", "--port", "0", "--config", file)
+    assert child.stdout.readline() == "mode Hybrid, baseline HighestSuccess\n"
+    url = child.stdout.readline().split()[5]
+    state = {"task": "page", "languages": ["py"], "success_rate": 0.4}
+    body = httpx.post(url, json={"state": state}).json()
+    assert (body["mode"], body["source"], body["autoApproved"]) == ("Hybrid", "baseline", False)
+    assert child.stdout.readline().split()[-1] == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: PolicyTraining\n", "{} has no PolicyDeployment of policy agents\n"),
+        (
+            DEPLOYMENT.replace("policy: agents", "policy: plans"),
+            "{} has no PolicyDeployment of policy agents: it has one of plans\n",
+        ),
+        (
+            f"{DEPLOYMENT}---{DEPLOYMENT}",
+            "{} has 2 PolicyDeployments of policy agents\n",
+        ),
+        (
+            f"{DEPLOYMENT}  mode: Hybrid\n  minConfidence: 0.5\n",
+            (
+                "{}: PolicyDeployment agents: spec: mode Hybrid needs baseline: it answers below "
+                "minConfidence\n"
+            ),
+        ),
+        (
+            f"{DEPLOYMENT}  minConfidense: 0.5\n",
+            (
+                "{}: PolicyDeployment agents: spec.minConfidense: there is no such field, did you "
+                "mean 'minConfidence'?\n"
+            ),
+        ),
+    ],
+)
+def test_a_deployment_that_can_not_be_used_is_told(text, message, tmp_path, capsys):
+    file = tmp_path / "deployment.yaml"
+    file.write_text(text)
+    code = cli.main(["serve", str(golden.FOLDER / "QNetwork"), "--config", str(file)])
+    assert (code, capsys.readouterr().err) == (2, message.format(file))

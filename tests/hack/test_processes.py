@@ -1,12 +1,13 @@
 """Detached programs are found again, stopped by pid, and never mistaken for somebody else's."""
 
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 from console import ClusterError, wait_for
-from processes import Daemon
+from processes import Daemon, end_strays
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 IGNORE_AND_SLEEP = """
@@ -81,3 +82,23 @@ def test_a_failure_shows_the_end_of_the_log(daemon):
         wait_for("never", lambda: False, timeout=10, log=daemon.log, alive=daemon.running)
     assert "its process ended" in raised.value.sentence
     assert "the reason" in raised.value.explain()
+
+
+def test_programs_whose_records_are_lost_are_ended_by_the_folder_that_they_name(tmp_path):
+    lost, kept = tmp_path / "run", tmp_path / "run-of-another"
+    with (
+        subprocess.Popen([*SLEEP, f"{lost}/etcd"]) as stray,
+        subprocess.Popen([*SLEEP, f"{kept}/etcd"]) as stranger,
+    ):
+        assert end_strays(lost) == [stray.pid]
+        assert stray.wait() != 0
+        assert stranger.poll() is None
+        assert end_strays(lost) == []
+        stranger.kill()
+
+
+def test_a_stray_that_ignores_the_request_is_killed(tmp_path):
+    with subprocess.Popen([*STUBBORN, f"{tmp_path}/x"], stdout=subprocess.PIPE) as stray:
+        assert stray.stdout.readline() == b"armed\n"
+        assert end_strays(tmp_path, grace=0.2) == [stray.pid]
+        assert stray.wait() == -signal.SIGKILL

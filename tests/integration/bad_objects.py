@@ -47,8 +47,43 @@ def store(**fields: Any) -> Obj:
 
 CLASSIFIER: Obj = {"recipe": "Classifier", "sft": None, "base": None}
 
+
 # (fields of the spec, the sentence that the answer must hold)
+def said(name: str = "x", **changes: Any) -> Obj:
+    """Return a spec whose answers have one field."""
+    return {"answerSchema": {"fields": [{"name": name, "type": "Number", **changes}]}}
+
+
+def sure(**changes: Any) -> Obj:
+    """Return a spec whose answers say how sure they are."""
+    spec = said(pattern="(.*)", **changes)
+    return {"answerSchema": {**spec["answerSchema"], "confidence": "x"}}
+
+
+def entries(**changes: Any) -> Obj:
+    """Return a spec whose answers have a list of entries of one field."""
+    return said(pointer="/a", type="Array", items=[{"name": "b", "pointer": "/b", **changes}])
+
+
+_SURE = "confidence must name one of fields, a Number or Integer with min 0 and max 1 or 100"
+
 BAD_TRAININGS: list[tuple[Obj, str]] = [
+    (said(), "spec.answerSchema.fields[0]: Invalid value: set exactly one of pattern and pointer"),
+    (said(pattern="(a)", pointer="/a"), "set exactly one of pattern and pointer"),
+    (said(pattern="abc"), "pattern needs one group: what it finds is the field's value"),
+    (said(pattern="(a)", type="Array"), "a pattern finds a text: type Object and Array need"),
+    (said(pattern="(a)", type="String", max=1), "min and max are for type Number and Integer"),
+    (said(pattern="(a)", min=2, max=1), "min must not be above max"),
+    (said(pointer="a"), "spec.answerSchema.fields[0].pointer: Invalid value"),
+    (said("a-b", pattern="(a)"), "spec.answerSchema.fields[0].name: Invalid value"),
+    (said(pointer="/a", items=[{"name": "b", "pointer": "/b", "type": "String"}]), "items is for"),
+    (entries(type="Object"), 'fields[0].items[0].type: Unsupported value: "Object"'),
+    (entries(type="String", name="id"), "id is the name that the server gives to each entry"),
+    (entries(type="String", min=1), "min and max are for type Number and Integer"),
+    (sure(), _SURE),
+    (sure(min=0, max=2), _SURE),
+    (sure(min=1, max=100), _SURE),
+    ({"answerSchema": {"confidence": "x"}}, _SURE),
     ({"sft": None}, "spec: Invalid value: set sft if and only if recipe is SFT"),
     (
         {"grpo": {"rewards": [REWARD]}},
@@ -378,7 +413,43 @@ BAD_TRAININGS: list[tuple[Obj, str]] = [
     (grpo(numGenerations=1), "numGenerations in body should be greater than or equal to 2"),
 ]
 
+
+def rule_of(**fields: Any) -> Obj:
+    return {"baseline": {"strategy": "Rule", "rule": fields}}
+
+
+def when(**condition: Any) -> Obj:
+    case = {"when": [{"feature": "task", **condition}], "action": "a"}
+    return rule_of(cases=[case], action="b")
+
+
 BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
+    (
+        {"mode": "Hybrid", "baseline": {"strategy": "Random"}},
+        "mode Hybrid needs minConfidence: below it the baseline answers",
+    ),
+    (
+        {"mode": "Hybrid", "minConfidence": 0.7},
+        "mode Hybrid needs baseline: it answers below minConfidence",
+    ),
+    ({"mode": "Oracle"}, 'spec.mode: Unsupported value: "Oracle"'),
+    ({"minConfidence": 70}, "spec.minConfidence in body should be less than or equal to 1"),
+    ({"autoApprove": {}}, "spec.autoApprove.minConfidence: Required value"),
+    ({"exploration": {"epsilon": 2}}, "spec.exploration.epsilon in body should be less than"),
+    ({"timeoutMilliseconds": 0}, "spec.timeoutMilliseconds in body should be greater than"),
+    ({"baseline": {"strategy": "Rule"}}, "set rule if and only if strategy is Rule"),
+    (
+        {"baseline": {"strategy": "Random", "rule": {"action": "a"}}},
+        "set rule if and only if strategy is Rule",
+    ),
+    (rule_of(), "set exactly one of action, answer"),
+    (rule_of(action="a", answer="b"), "set exactly one of action, answer"),
+    (when(operator="In"), "set values if and only if operator is In or NotIn"),
+    (when(operator="In", values=[]), "values in body should have at least 1 items"),
+    (
+        when(operator="AtMost", values=["a"]),
+        "set value if and only if operator is LessThan, AtMost, AtLeast or MoreThan",
+    ),
     ({"target": {}}, "spec.target: Invalid value: set exactly one of version, training"),
     (
         {"target": {"version": 1, "training": {"name": "t"}}},
@@ -415,6 +486,23 @@ BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
     (
         {"traffic": {"parentRefs": [PARENT], "hostnames": ["https://x.example"]}},
         "spec.traffic.hostnames[0]: Invalid value",
+    ),
+    ({"server": {"auth": {}}}, "spec.server.auth.type: Required value"),
+    (
+        {"server": {"auth": {"type": "Token"}}},
+        "spec.server.auth: Invalid value: set token if and only if type is Token",
+    ),
+    (
+        {"server": {"auth": {"type": "None", "token": {"secretRef": {"name": "a", "key": "b"}}}}},
+        "spec.server.auth: Invalid value: set token if and only if type is Token",
+    ),
+    (
+        {"server": {"auth": {"type": "TokenReview"}}},
+        'spec.server.auth.type: Unsupported value: "TokenReview"',
+    ),
+    (
+        {"server": {"auth": {"type": "Token", "token": {"secretRef": {"name": "a"}}}}},
+        "spec.server.auth.token.secretRef.key: Required value",
     ),
     ({"server": {"replicas": 0}}, "spec.server.replicas in body should be greater than or equal"),
 ]

@@ -96,8 +96,12 @@ class Rollout:
 
 def weights(route: Obj) -> dict[int, int]:
     """Return the weights of a route by version; a backend of weight 0 counts."""
-    (rule,) = route["spec"]["rules"]
-    return {int(ref["name"].rsplit("-v", 1)[1]): ref["weight"] for ref in rule["backendRefs"]}
+    first, *others = (
+        {int(ref["name"].rsplit("-v", 1)[1]): ref["weight"] for ref in rule["backendRefs"]}
+        for rule in route["spec"]["rules"]
+    )
+    assert all(split == first for split in others)
+    return first
 
 
 class Ledger:

@@ -85,7 +85,7 @@ def test_bad_version_is_refused(api: Api, spec: Obj, sentence: str) -> None:
         ),
         (training("default", seeed=1), 'unknown field "spec.seeed"'),
         (training("default", sft={"epoch": 1}), 'unknown field "spec.sft.epoch"'),
-        (deployment("default", mode="Primary"), 'unknown field "spec.mode"'),
+        (deployment("default", moode="Primary"), 'unknown field "spec.moode"'),
     ],
 )
 def test_bad_names_and_unknown_fields_are_refused(api: Api, obj: Obj, sentence: str) -> None:
@@ -254,7 +254,21 @@ def test_every_field_of_a_training_is_accepted(api: Api, namespace: str) -> None
         base={"training": {"name": "forge-sft"}},
         adapter={"rank": 4, "alpha": 8, "dropout": 0.1, "targetModules": ["q_proj"]},
         exitCriteria=[{"metric": "reward_margin", "min": 0.15}, {"metric": "kl", "max": 1}],
-        answerSchema={"patterns": ["Score:"], "minLength": 1, "maxLength": 4000},
+        answerSchema={
+            "patterns": ["Score:"],
+            "minLength": 1,
+            "maxLength": 4000,
+            "fields": [
+                {"name": "score", "pattern": r"(\d+)", "type": "Integer", "min": 0, "max": 100},
+                {
+                    "name": "actions",
+                    "pointer": "/actions",
+                    "type": "Array",
+                    "items": [{"name": "type", "pointer": "/type", "type": "String"}],
+                },
+            ],
+            "confidence": "score",
+        },
         compute={
             "nodes": 2,
             "processesPerNode": 1,

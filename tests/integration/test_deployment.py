@@ -84,6 +84,27 @@ def test_the_first_version_serves_all_traffic(api: Api, namespace: str, rollout:
     assert condition(version, "Serving")["status"] == "True"
 
 
+def test_below_a_path_there_is_one_rule_a_published_path_all_of_one_split(
+    api: Api, namespace: str, rollout: Rollout
+) -> None:
+    rollout.serve(1, rollout=HOLDS)
+    parents = {"parentRefs": [{"name": "public", "namespace": "gateways"}]}
+    rollout.edit({"spec": {"traffic": {**parents, "path": "/review"}}})
+    paths = {f"/review/v1/{p}" for p in ("decisions", "scores", "feedback", "chat/completions")}
+
+    def published() -> bool:
+        rules = api.get("HTTPRoute", namespace, "forge")["spec"]["rules"]
+        return {m["path"]["value"] for r in rules for m in r["matches"]} == paths
+
+    until("the API server has taken the rules", published)
+    ledger = Ledger(api, namespace)
+    rollout.register(2)
+    rollout.target(2)
+    rollout.wait("Canary", stable=1, candidate=2)
+    assert rollout.weights() == {1: 90, 2: 10}
+    assert ledger.splits == [{1: 100}, {1: 90, 2: 10}]
+
+
 def test_a_canary_goes_up_step_by_step_and_is_promoted(
     api: Api, namespace: str, rollout: Rollout
 ) -> None:

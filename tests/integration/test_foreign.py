@@ -35,6 +35,7 @@ _NAMES = [
     ("PolicyDeployment", "Deployment", "forge-v1"),
     ("PolicyDeployment", "Service", "forge-v1"),
     ("PolicyDeployment", "ConfigMap", "forge-rules"),
+    ("PolicyDeployment", "ConfigMap", "forge-serving"),
     ("PolicyTraining", "Job", "forge-0"),
     ("PolicyTraining", "ConfigMap", "forge-0"),
     ("PolicyTraining", "Service", "forge-0"),

@@ -1,5 +1,6 @@
 """What we ship: as it is rendered, and what its admission policies refuse."""
 
+import copy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from controlplane import ControlPlane
 from integration.client import Api, Obj, Refused, new_namespace, until
-from integration.objects import training, version
+from integration.objects import deployment, training, version
 from integration.operator_process import REPO
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -76,8 +77,8 @@ def allow(api: Api, namespace: str, user: str, *rules: Obj) -> None:
 
 
 def test_only_who_may_read_a_secret_may_name_it(api: Api, guarded: str) -> None:
-    ours = {"apiGroups": ["policyops.dev"], "verbs": ["create"]}
-    plurals = ["policytrainings", "policyversions"]
+    ours = {"apiGroups": ["policyops.dev"], "verbs": ["create", "patch"]}
+    plurals = ["policytrainings", "policyversions", "policydeployments"]
     mine = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]}
     make = {**ours, "resources": plurals}
     allow(api, guarded, "jane", make, {**mine, "verbs": ["get"]})
@@ -122,5 +123,22 @@ def test_only_who_may_read_a_secret_may_name_it(api: Api, guarded: str) -> None:
     stolen["spec"]["artifact"]["secretRef"] = {"name": "theirs"}
     with pytest.raises(Refused, match="may not get Secret theirs"):
         create("jane", stolen)
+    callers = {"type": "Token", "token": {"secretRef": {"name": "theirs", "key": "tokens"}}}
+    served = deployment(guarded, "served", server={"auth": callers})
+    with pytest.raises(Refused, match="may not get Secret theirs"):
+        create("jane", served)
+    own = copy.deepcopy(served)
+    own["spec"]["server"]["auth"]["token"]["secretRef"]["name"] = "mine"
+    own["metadata"]["name"] = "own"
+    assert create("jane", own)["metadata"]["name"] == "own"
+    assert create("jane", deployment(guarded, "open"))["metadata"]["name"] == "open"
+    api.create(served)
+    path = api.path("PolicyDeployment", guarded, "served")
+    merge = {"Impersonate-User": "jane", "Content-Type": "application/merge-patch+json"}
+    # Which version serves tells nothing of the Secret; which image reads it does.
+    changed = api.call("PATCH", path, {"spec": {"target": {"version": 2}}}, headers=merge)
+    assert changed["spec"]["target"] == {"version": 2}
+    with pytest.raises(Refused, match="may not get Secret theirs"):
+        api.call("PATCH", path, {"spec": {"server": {"image": "jane/reader:1"}}}, headers=merge)
     # The operator records what a training named: it may not read Secrets, but write statuses.
     assert create("recorder", stolen)["metadata"]["name"] == "forge-v1"

@@ -2,4 +2,6 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("torch") else ["test_rendering.py", "test_text_generator.py"]
+NEED_TORCH = ("joining", "rendering", "text_generator")
+
+collect_ignore = [] if find_spec("torch") else [f"test_{name}.py" for name in NEED_TORCH]

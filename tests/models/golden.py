@@ -22,6 +22,7 @@ from policy_models.policy import open_policy
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "golden"
 ANSWERS = "answers.json"
+OF_TEXTS = {"fields", "written"}
 KINDS = ("Classifier", "OfferPolicy", "PlanPreference", "QNetwork")
 
 
@@ -54,7 +55,7 @@ def asked(fields: dict[str, Any]) -> Request:
 def shown(outcome: Decision | Refusal) -> dict[str, Any]:
     """Return an outcome as JSON has it."""
     told: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(outcome)))
-    return told
+    return {name: value for name, value in told.items() if name not in OF_TEXTS}
 
 
 REQUESTS: dict[str, list[dict[str, Any]]] = {

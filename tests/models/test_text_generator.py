@@ -213,4 +213,62 @@ def test_candidates_are_ranked_by_how_likely_the_policy_says_them(engine, model,
         mean = sum(float(row[token]) for row, token in zip(logs, after, strict=True)) / len(after)
         assert option.score == pytest.approx(mean, abs=1e-4)
     (refused,) = built.decide([Request(candidates=("a",))])
-    assert "prompt or messages" in refused.message
+    assert refused.message == (
+        "this policy is asked with prompt, messages or state, alone or with candidates, a list of "
+        "answers: send that instead"
+    )
+
+
+def mean_logarithm(model, tokenizer, before: str, said: str, end: list[int]) -> float:
+    """Return the mean log-probability of an answer's tokens after a text."""
+    asked = tokenizer(before)["input_ids"]
+    answer = tokenizer(said, add_special_tokens=False)["input_ids"] + end
+    with torch.inference_mode():
+        logs = model(torch.tensor([asked + answer])).logits[0].log_softmax(-1)[len(asked) - 1 : -1]
+    return float(logs.gather(-1, torch.tensor(answer)[:, None]).mean())
+
+
+def test_candidates_are_asked_with_the_template_that_generates(engine, model, tokenizer):
+    template, prompt = "<|system|>{prompt}<|assistant|>", prompts()[0]
+    built = engine(prompt_template=template)
+    # A text ends; this chat template puts no end after an answer.
+    for question, before, end in (
+        (Question(prompt), template, [tokenizer.eos_token_id]),
+        (Question(turns=(Turn("user", prompt),)), TEMPLATE, []),
+    ):
+        (found,) = built.decide([Request(question=question, candidates=tuple(WANTED[:2]))])
+        for option in found.ranking:
+            wanted = mean_logarithm(
+                model, tokenizer, before.format(prompt=prompt), option.action, end
+            )
+            assert option.score == pytest.approx(wanted, abs=1e-4)
+
+
+def test_candidates_that_a_chat_template_refuses_are_told(engine, folder):
+    built = engine(prompt_template=None)
+    built._tokenizer = AutoTokenizer.from_pretrained(folder)
+    built._tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    request = Request(question=Question(turns=(Turn("user", "a"),)), candidates=("b",))
+    (refusal,) = built.decide([request])
+    assert refusal.message == (
+        "this policy's chat template refuses these messages: roles must alternate"
+    )
+
+
+def test_a_candidate_that_is_too_long_is_named(engine):
+    request = Request(question=questions()[0], candidates=("a", "\u00e9" * CONTEXT))
+    (refusal,) = engine().decide([request])
+    assert refusal.code == "PromptTooLong"
+    assert refusal.message.startswith("the prompt and candidates[1] have ")
+
+
+def test_a_state_is_asked_as_the_json_that_training_made_of_it(engine):
+    state = {"service": "cart", "anomalies": ["caf\u00e9"], "cpu": 0.50}
+    text = '{"anomalies": ["caf\u00e9"], "cpu": 0.5, "service": "cart"}'
+    asked = Request(question=Question(text))
+    assert engine().decide([Request(state=state)]) == engine().decide([asked])
+    choices = ("a", "b")
+    (found,) = engine().decide([replace(asked, candidates=choices)])
+    assert engine().decide([Request(state=state, candidates=choices)]) == [found]
+    (refusal,) = engine().decide([Request(state={})])
+    assert refusal.message == "state has no fields: set what is known"

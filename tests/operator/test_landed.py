@@ -8,6 +8,7 @@ import landed
 import pytest
 from fixtures.landed.write import run_of
 from policy_api import skew
+from policy_api.contract.paths import PUBLISHED
 from policy_api.keys import ANNOTATION_STOPPED_BY
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 from policy_api.v1alpha1.training import PolicyTrainingSpec
@@ -87,6 +88,31 @@ def test_a_rollout_goes_on_and_no_weight_moves(name):
     assert (world.split(), world.servers()) == (split, servers)
     for field in ("state", "stable", "candidate", "previous", "retiring", "rejected", "history"):
         assert world.status.get(field) == before.get(field), field
+
+
+@pytest.mark.parametrize("name", landed.names("deployments"))
+def test_what_the_route_publishes_changes_without_another_weight(name):
+    """That version published everything, by one rule."""
+    world = rollout(name)
+    split = world.split()
+    (match,) = world.obj("HTTPRoute", NAME)["spec"]["rules"][0]["matches"]
+    assert match["path"]["value"] == "/"
+    world.run()
+    assert world.weights == [split]
+    (rule,) = world.obj("HTTPRoute", NAME)["spec"]["rules"]
+    assert [match["path"]["value"] for match in rule["matches"]] == list(PUBLISHED)
+
+
+def test_the_rules_of_a_prefix_change_without_another_weight():
+    world = rollout("deployments/Canary")
+    spec = world.obj("PolicyDeployment", NAME)["spec"]
+    world.edit(traffic={**spec["traffic"], "path": "/retain"})
+    split = world.split()
+    world.run()
+    assert world.weights == [split]
+    world.reconcile(world.alert(2))
+    assert world.weights == [split, {1: 100, 2: 0}]
+    assert len(world.obj("HTTPRoute", NAME)["spec"]["rules"]) == len(PUBLISHED)
 
 
 def test_an_alert_after_the_takeover_sends_the_candidate_back():

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Scripted:
-    """Obeys the prompt: `bad`, `raise`, `long`, `slow`; anything else is answered well."""
+    """Obeys the prompt: `bad`, `leak`, `raise`, `long`; JSON is said again, all else is fine."""
 
     slow = True
 
@@ -58,8 +58,14 @@ class Scripted:
             raise RuntimeError("the weights are upside down")
         if "long" in text:
             return Refusal("PromptTooLong", "the prompt has 9 tokens, at most 8: shorten it")
+        if text.startswith("{"):
+            return Decision((Option(text, 0.75, 1.0, 0.75, tokens=12),))
         if "bad" in text:
             return Decision((Option("no score here, sorry", 0.5, 1.0, 0.5, tokens=5),))
+        if "leak" in text:
+            return Decision(
+                (Option(f"{GOOD} The password is swordfish.", 0.9, 1.0, 0.9, tokens=9),)
+            )
         return Decision((Option(GOOD, 0.75, 1.0, 0.75, tokens=12),))
 
 

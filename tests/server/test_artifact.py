@@ -209,8 +209,8 @@ def test_a_file_that_may_carry_code_is_refused(tmp_path, name):
         (
             {"answerSchema": {"patterns": ["("]}},
             (
-                "the answer schema's pattern '(' is not a regular expression: missing ), "
-                "unterminated subpattern at position 0"
+                "policy.json can't be served: answerSchema.patterns[0]: '(' is not a regular "
+                "expression: missing ), unterminated subpattern at position 0"
             ),
         ),
     ],

@@ -2,7 +2,7 @@
 
 import pytest
 from policy_models.decision import Option
-from policy_server.decisions.service import draw
+from policy_server.decisions.modes import draw
 
 RANKING = (Option("a", 3, 0.5), Option("b", 2, 0.3), Option("c", 1, 0.2))
 

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from fastapi.routing import iter_route_contexts
 from policy_api import keys
+from policy_api.contract.paths import FEEDBACK, PUBLISHED
 from policy_server.artifact import open_artifact
 from policy_server.decisions.service import DecisionService
 from policy_server.engine.batching import Batcher
@@ -25,8 +27,14 @@ def engine():
 
 
 @pytest.fixture
-async def state(tmp_path, engine) -> AsyncIterator[State]:
-    sha256 = write_artifact(tmp_path, answerSchema=SCHEMA)
+def schema():
+    """The policy's answer schema; a test that wants another is parametrized by it."""
+    return SCHEMA
+
+
+@pytest.fixture
+async def state(tmp_path, engine, schema) -> AsyncIterator[State]:
+    sha256 = write_artifact(tmp_path, answerSchema=schema)
     artifact = open_artifact(
         str(tmp_path), sha256=sha256, policy=POLICY, version=VERSION, download_folder=tmp_path
     )
@@ -83,6 +91,8 @@ async def test_a_decision(client):
     assert body == {
         "policy": POLICY,
         "version": VERSION,
+        "mode": "Primary",
+        "source": "policy",
         "answer": GOOD,
         "confidence": 0.75,
         "propensity": 1.0,
@@ -97,6 +107,56 @@ async def test_a_conversation(client):
     ]
     response = await client.post("/v1/decisions", json={"messages": messages})
     assert response.json()["error"]["code"] == "AnswerSchemaViolation"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {
+            "fields": [
+                {"name": "score", "pattern": r"Score: (\d+)", "type": "Integer"}
+                | {"min": 0, "max": 100}
+            ],
+            "confidence": "score",
+        }
+    ],
+)
+async def test_an_answer_says_its_fields_and_how_sure_it_is(client):
+    body = (await client.post("/v1/decisions", json={"prompt": "Score this"})).json()
+    assert (body["answer"], body["fields"], body["confidence"]) == (GOOD, {"score": 70}, 0.7)
+    response = await client.post("/v1/decisions", json={"prompt": "bad"})
+    assert response.json()["error"] == {
+        "code": "AnswerSchemaViolation",
+        "message": "the answer has no score: its pattern is not found",
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {
+            "fields": [
+                {
+                    "name": "actions",
+                    "pointer": "/actions",
+                    "type": "Array",
+                    "items": [{"name": "type", "pointer": "/type", "type": "String"}],
+                },
+                {"name": "rest", "pointer": "/rest", "type": "Object"},
+            ]
+        }
+    ],
+)
+async def test_each_action_of_an_answer_has_an_id_of_its_own(client):
+    said = {"actions": [{"type": "wait"}, {"type": "scale"}], "rest": {"none": None}}
+    body = (await client.post("/v1/decisions", json={"prompt": json.dumps(said)})).json()
+    assert body["fields"] == {
+        "actions": [
+            {"id": f"{body['decisionId']}.actions.0", "type": "wait"},
+            {"id": f"{body['decisionId']}.actions.1", "type": "scale"},
+        ],
+        "rest": {"none": None},
+    }
 
 
 BAD_REQUESTS = [
@@ -308,6 +368,8 @@ async def test_one_line_a_decision_without_its_text(client, log):
         "version": VERSION,
         "role": "stable",
         "status": 200,
+        "mode": "Primary",
+        "source": "policy",
         "valid": True,
     }
 
@@ -403,10 +465,31 @@ async def test_the_policy_says_where_it_comes_from(client, state):
     assert body["metrics"] == [{"name": "reward", "value": 0.8}]
 
 
+INSIDE = {"/v1/policy", "/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect"}
+INSIDE |= {"/openapi.json", "/redoc"}
+
+
+def test_each_path_is_published_or_stays_inside(state):
+    """A path that is added to the server is decided on: it is no part of the route by itself."""
+    paths = {route.path for route in iter_route_contexts(create_app(state).routes)}
+    published = {p for p in paths if p.startswith(PUBLISHED)}
+    assert "/v1/decisions" in published
+    assert paths - published == INSIDE
+
+
+@pytest.mark.parametrize(
+    "path", ["..%2fpolicy", "%2e%2e%2fpolicy", "x/..%2f..%2fpolicy", "..;/policy"]
+)
+async def test_no_path_below_a_published_one_leads_elsewhere(client, path):
+    """A gateway takes dots out of a path; slashes that are written as %2f come through."""
+    response = await client.get(f"/v1/decisions/{path}")
+    assert response.status_code == 404
+
+
 async def test_the_interface_is_documented(client):
     assert "swagger" in (await client.get("/docs")).text
     document = (await client.get("/openapi.json")).json()
-    assert set(document["paths"]) == {"/v1/decisions", "/v1/scores", "/v1/policy"}
+    assert set(document["paths"]) == {*PUBLISHED, "/v1/policy"} - {FEEDBACK}
     responses = document["paths"]["/v1/decisions"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "413", "415", "422", "500", "503"}
+    assert set(responses) == {"200", "400", "413", "415", "422", "500", "503", "504"}
     assert "decisionId" in document["components"]["schemas"]["DecisionResponse"]["properties"]

@@ -94,8 +94,8 @@ def test_a_reward_model_serves_what_was_judged(reward_model, preferred):
         [Request(state={}), Request(question=Question("a" * 5000), candidates=("b",))]
     )
     assert refused.message == (
-        "this policy is asked with prompt or messages, and candidates, a list of answers: send "
-        "that instead"
+        "this policy is asked with prompt, messages or state, and candidates, a list of answers: "
+        "send that instead"
     )
     assert far.code == "PromptTooLong"
     assert far.message.startswith("the prompt and candidates[0] have ")

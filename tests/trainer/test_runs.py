@@ -75,6 +75,14 @@ def test_an_artifact_says_all_that_is_known_and_every_file_has_its_checksum(lear
     assert 5 < made.generation.max_new_tokens <= 64
 
 
+def test_an_answer_schema_that_judges_nothing_ends_it_before_it_trains(attempt, tmp_path):
+    bad = {"fields": [{"name": "score", "pattern": "Score: [0-9]+()(", "type": "Integer"}]}
+    report = attempt(config(tmp_path, "bad", answerSchema=bad))
+    assert report.outcome is Outcome.CONFIG_INVALID
+    assert report.field == "answerSchema.fields[0].pattern"
+    assert not (tmp_path / "policies").exists()
+
+
 def test_a_training_that_has_its_artifact_is_not_trained_again(learned, attempt):
     root, report = learned
     again = attempt(config(root, "sft"))

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from policy_models.q_policy import QPolicy, Record, margins
+from policy_models.baselines import Record
+from policy_models.q_policy import QPolicy, margins
 
 from policy_trainer.classifier_learning import fit_calibrator
 from policy_trainer.decisions import Decisions

@@ -12,6 +12,7 @@ from policy_api.contract.run import RunConfig
 from policy_api.v1alpha1.recipes.common import Decision
 from policy_api.v1alpha1.training import AnswerSchema
 from policy_models.answers import AnswerCheck
+from policy_models.fields import Violation
 from policy_models.text import rendering
 from trl.data_utils import common_prefix_length
 
@@ -162,7 +163,7 @@ def served(
 def validity(schema: AnswerSchema, made: Sequence[str], intervals: Intervals) -> Metric:
     """Return `eval_answer_valid`: the share of answers that keep the policy's answer schema."""
     check = AnswerCheck(schema)
-    kept = [float(check.violation(answer) is None) for answer in made]
+    kept = [float(not isinstance(check.read(answer), Violation)) for answer in made]
     return intervals.mean("eval_answer_valid", kept)
 
 

@@ -16,6 +16,7 @@ from policy_api.contract import environment
 from policy_api.contract.report import EXIT_CODES, Outcome, TrainingReport
 from policy_api.contract.run import RunConfig, parse_run
 from policy_api.v1alpha1.recipes.blocks import field_of
+from policy_models import answers
 from pydantic import ValidationError
 
 from policy_trainer import state
@@ -52,7 +53,13 @@ def read_config() -> RunConfig:
 
 
 def train(run: RunConfig, process: Process, stop: StopRequest) -> Trained:
-    """Run the recipe, importing only what it needs."""
+    """Run the recipe, importing only what it needs.
+
+    Raises:
+        ConfigInvalidError: no answer can be judged by the answer schema; names its field.
+    """
+    for field, fault in answers.faults(run.answer_schema):
+        raise ConfigInvalidError(fault, field)
     name = field_of(run.recipe)
     block = getattr(run, name)
     assert block is not None  # the spec's rules ask for it

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from policy_api.base import Metric
 from policy_api.rules import criteria
+from policy_models.baselines import Record, best, frequency
+from policy_models.baselines import success as often
 
 from policy_trainer import ope
 from policy_trainer.decisions import Decisions
@@ -180,14 +182,14 @@ def baselines(known: Decisions, count: int, success: float, rows: int) -> dict[s
     """Return the probabilities of actions, (rows, actions), of policies that learn next to nothing.
 
     `random` takes any action, `most_frequent` what was chosen most, `highest_success` what
-    succeeded most often (with one success and one failure added to each, so that a single try is
-    not 100 %).
+    succeeded most often: the strategies of a deployment's baseline.
     """
     tries = np.bincount(known.actions, minlength=count)
     wins = np.bincount(known.actions, weights=known.rewards > success, minlength=count)
-    best = {"most_frequent": tries.argmax(), "highest_success": ((wins + 1) / (tries + 2)).argmax()}
+    records = [Record(int(t), int(w)) for t, w in zip(tries, wins, strict=True)]
     made = {"random": np.full((rows, count), 1 / count)}
-    made |= {name: always(np.full(rows, action), count) for name, action in best.items()}
+    for name, score in (("most_frequent", frequency), ("highest_success", often)):
+        made[name] = always(np.full(rows, best(records, score)), count)
     return made
 
 

@@ -6,6 +6,8 @@ from typing import Final
 RUN_DIR: Final = "/etc/policyops/run"
 RUN_FILE: Final = "run.json"
 RULES_FILE: Final = "checkpoints.json"  # beside it; older images do not look for it
+SERVING_DIR: Final = "/etc/policyops/serving"
+SERVING_FILE: Final = "serving.json"  # in it; absent where an older operator made the pod
 CA_FILE: Final = "ca.crt"
 TOKEN_DIR: Final = "/var/run/secrets/policyops"  # noqa: S105 - a path
 TOKEN_FILE: Final = "token"  # noqa: S105 - a file name
@@ -26,3 +28,9 @@ ARTIFACT_PATH_VARIABLE: Final = "POLICY_ARTIFACT_PATH"
 ARTIFACT_SHA256_VARIABLE: Final = "POLICY_ARTIFACT_SHA256"
 POLICY_NAME_VARIABLE: Final = "POLICY_NAME"
 POLICY_VERSION_VARIABLE: Final = "POLICY_VERSION"
+# …and who may call it: a file of tokens; unset: everybody.
+TOKEN_FILE_VARIABLE: Final = "AUTH_TOKEN_FILE"  # noqa: S105 - a file's path
+TRUST_LOOPBACK_VARIABLE: Final = "TRUST_LOOPBACK"  # 1: callers of this machine are known
+CALLERS_DIR: Final = "/var/run/secrets/policyops-callers"
+# …and the file that says how decisions are made; it may change while the server runs.
+SERVING_PATH_VARIABLE: Final = "POLICY_SERVING_PATH"

@@ -16,8 +16,10 @@ from policy_api.base import (
     rule,
     rules,
 )
+from policy_api.v1alpha1.callers import Auth
 from policy_api.v1alpha1.inputs import TrainingRef
 from policy_api.v1alpha1.pod_template import ServerTemplate
+from policy_api.v1alpha1.serving import SERVING_RULES, ServingFields
 
 
 class Target(ApiModel):
@@ -43,6 +45,9 @@ class Server(ApiModel):
         description="Image with policy_server; unset: the operator's own server image.",
     )
     replicas: int = Field(default=1, ge=1, le=1000, description="Pods of each version.")
+    auth: Auth | None = Field(
+        default=None, description="Who may ask for decisions; unset: whoever reaches the server."
+    )
     resources: dict[str, Any] | None = Field(
         default=None,
         description="Requests and limits of the server container, as in a pod.",
@@ -102,9 +107,10 @@ class Traffic(ApiModel):
     path: str = Field(
         default="/",
         pattern=r"^/",
-        max_length=1024,
+        max_length=1000,  # a match of the Gateway API's has 1024, the server's own path included
         description=(
-            "Path prefix that the route takes; servers get what follows: /retain/v1/decisions as "
+            "Path prefix below which the route publishes /v1/decisions, /v1/scores, /v1/feedback "
+            "and /v1/chat/completions; servers get what follows: /retain/v1/decisions as "
             "/v1/decisions."
         ),
     )
@@ -228,14 +234,15 @@ class Rollback(ApiModel):
     )
 
 
-class PolicyDeploymentSpec(ApiModel):
+class PolicyDeploymentSpec(ServingFields):
     """What should serve, how it takes over, and what sends it back."""
 
     model_config = rules(
         rule(
             "self.policy == oldSelf.policy",
             "policy can't be changed after creation: create a new PolicyDeployment",
-        )
+        ),
+        *SERVING_RULES,
     )
 
     policy: str = Field(pattern=DNS_LABEL, max_length=40, description="The policy's name.")

@@ -13,6 +13,7 @@ from policy_api.base import (
     rule,
     rules,
 )
+from policy_api.v1alpha1.answers import AnswerField
 from policy_api.v1alpha1.budget import BUDGET_RULES, Budget
 from policy_api.v1alpha1.compute import Checkpoints, Compute, Trainer
 from policy_api.v1alpha1.criteria import ExitCriterion, OnUnmet, StopRule
@@ -26,14 +27,50 @@ from policy_api.v1alpha1.store import EXPORT_RULES, ArtifactStore
 class AnswerSchema(ApiModel):
     """What a valid answer of a text policy looks like; the server enforces it."""
 
+    model_config = rules(
+        rule(
+            "!has(self.confidence) || (has(self.fields) && self.fields.exists(f, "
+            "f.name == self.confidence && (f.type == 'Number' || f.type == 'Integer') && "
+            "has(f.min) && double(f.min) == 0.0 && has(f.max) && "
+            "(double(f.max) == 1.0 || double(f.max) == 100.0)))",
+            "confidence must name one of fields, a Number or Integer with min 0 and max 1 or 100",
+        )
+    )
+
     patterns: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(
         default_factory=list,
         max_length=32,
         description="Python regular expressions; each must be found in the answer.",
     )
+    forbidden: list[Annotated[str, Field(min_length=1, max_length=1024)]] | None = Field(
+        default=None,
+        max_length=32,
+        description=(
+            "Python regular expressions of what must never be said: an answer in which one of them "
+            "is found is withheld and counted as a safety violation."
+        ),
+    )
     min_length: int = Field(default=0, ge=0, description="Fewest characters of a valid answer.")
     max_length: int | None = Field(
         default=None, ge=1, description="Most characters of a valid answer."
+    )
+    fields: list[AnswerField] | None = Field(
+        default=None,
+        max_length=32,
+        description=(
+            "What is read from an answer. Responses carry it as `fields`; an answer that lacks one "
+            "or has one out of its bounds is not valid."
+        ),
+        json_schema_extra=list_map("name"),
+    )
+    confidence: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        description=(
+            "Name of the field that says how sure the answer is: from 0 to 1, or in percent where "
+            "its max is 100. Unset: the mean probability of the answer's tokens."
+        ),
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from policy_api.contract.artifact import Generation, PolicyManifest
 from transformers import AutoModelForCausalLM
@@ -16,11 +15,16 @@ from policy_models.decision import (
     Question,
     Refusal,
     Request,
-    wants,
+    Written,
 )
-from policy_models.text import rendering, scorer
-from policy_models.text.decoding import Decoder
-from policy_models.text.loading import NO_CHATS, context, load
+from policy_models.text import questions, rendering, scorer
+from policy_models.text.decoding import Decoder, Row
+from policy_models.text.loading import context, load
+from policy_models.text.pieces import Pieces
+from policy_models.writing import Answer
+
+ASKED = "prompt, messages or state"
+SCORED = f"{ASKED}, alone or with candidates, a list of answers"
 
 
 class TextPolicy:
@@ -56,24 +60,57 @@ class TextPolicy:
 
         The answers of a call are generated together.
         """
+        begun = self.begin(requests)
+        answers = [one for one in begun if isinstance(one, _Answer)]
+        try:
+            while not all(one.row.done for one in answers):
+                self.write()
+        finally:
+            self.leave(answers)  # those that are whole have left: it is for what raised
+        return [_whole(one) for one in begun]
+
+    @property
+    def open(self) -> bool:
+        """Whether answers may begin now: always, but for models whose cache takes no others in."""
+        return self._decoder.open
+
+    def begin(self, requests: Sequence[Request]) -> list[Answer | Decision | Refusal]:
+        """Begin an answer to each question, or rank its candidates; see Writer."""
         encoded = [
             self._score(request) if request.candidates is not None else self._encode(request)
             for request in requests
         ]
         prompts = [item for item in encoded if isinstance(item, list)]
-        answers = iter(self._generate(prompts) if prompts else [])
-        return [next(answers) if isinstance(item, list) else item for item in encoded]
+        limits = [
+            self._max_new_tokens
+            if self._context is None
+            else min(self._max_new_tokens, self._context - len(prompt))
+            for prompt in prompts
+        ]
+        rows = iter(self._decoder.start(prompts, limits) if prompts else [])
+        return [
+            _Answer(next(rows), self._tokenizer, greedy=self._greedy)
+            if isinstance(item, list)
+            else item
+            for item in encoded
+        ]
+
+    def write(self) -> None:
+        """Write a token or more of every answer that is not whole."""
+        self._decoder.step()
+
+    def leave(self, answers: Sequence[Answer]) -> None:
+        """Write no more of these."""
+        self._decoder.leave([one.row for one in answers if isinstance(one, _Answer)])
 
     def _score(self, request: Request) -> Decision | Refusal:
-        if request.question is None or request.state is not None or not request.candidates:
-            return wants("prompt or messages, alone or with candidates, a list of answers")
-        pairs = scorer.pairs_of(
-            self._tokenizer, self._context, request.question, request.candidates
+        found = scorer.candidates_of(
+            self._tokenizer, self._template, self._context, request, SCORED
         )
-        if isinstance(pairs, Refusal):
-            return pairs
-        found = scorer.likelihoods(self._model, self._tokenizer, pairs)
-        return scorer.ranked(pairs, found, np.exp(found))
+        if isinstance(found, Refusal):
+            return found
+        values = scorer.likelihoods(self._model, found)
+        return scorer.ranked(found, values, np.exp(values))
 
     def example(self) -> Request:
         """Return a prompt."""
@@ -81,63 +118,13 @@ class TextPolicy:
 
     def inputs(self) -> dict[str, Any]:
         """Return what it is asked with."""
-        chats = {"messages": "a conversation"} if self._tokenizer.chat_template else {}
-        return {"prompt": "a text", **chats}
-
-    def _generate(self, prompts: Sequence[Sequence[int]]) -> list[Decision]:
-        limits = [
-            self._max_new_tokens
-            if self._context is None
-            else min(self._max_new_tokens, self._context - len(prompt))
-            for prompt in prompts
-        ]
-        decoded = self._decoder.decode(prompts, limits)
-        texts = self._tokenizer.batch_decode(
-            [list(item.tokens) for item in decoded], skip_special_tokens=True
-        )
-        # A mean of probabilities may leave [0, 1] by a rounding.
-        sure = [min(1.0, max(0.0, item.confidence)) for item in decoded]
-        return [
-            Decision(
-                (
-                    Option(
-                        text,
-                        score=confidence,
-                        # A greedy policy takes the one answer that it would always take.
-                        probability=1.0 if self._greedy else None,
-                        confidence=confidence,
-                        tokens=len(item.tokens),
-                    ),
-                )
-            )
-            for text, item, confidence in zip(texts, decoded, sure, strict=True)
-        ]
+        return questions.inputs(self._tokenizer)
 
     def _encode(self, request: Request) -> list[int] | Refusal:
-        question = request.question
-        if question is None or request.state is not None:
-            return wants("prompt or messages")
-        turns = [{"role": turn.role, "content": turn.content} for turn in question.turns]
-        if question.prompt is not None:
-            if self._template is not None or self._tokenizer.chat_template is None:
-                text = (self._template or "{prompt}").replace("{prompt}", question.prompt)
-                return self._tokens(text, templated=False)
-            turns = [{"role": "user", "content": question.prompt}]
-        elif self._tokenizer.chat_template is None:
-            return NO_CHATS
-        try:
-            text = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
-        except jinja2.TemplateError as error:
-            return Refusal(
-                "MessagesNotSupported",
-                f"this policy's chat template refuses these messages: {error}",
-            )
-        return self._tokens(text, templated=True)
-
-    def _tokens(self, text: str, *, templated: bool) -> list[int] | Refusal:
-        tokens = rendering.open_tokens(self._tokenizer, text, templated=templated)
+        asked = questions.rendered(self._tokenizer, self._template, request, ASKED)
+        if isinstance(asked, Refusal):
+            return asked
+        tokens = rendering.tokens_before(self._tokenizer, asked)
         if not tokens:
             return Refusal("EmptyPrompt", "the prompt has no tokens: write something")
         if self._context is not None:
@@ -150,3 +137,42 @@ class TextPolicy:
                     "shorten it",
                 )
         return tokens
+
+
+class _Answer:
+    """One answer of a TextPolicy as it is written; see Answer."""
+
+    def __init__(self, row: Row, tokenizer: Any, *, greedy: bool) -> None:
+        self.row = row
+        self._tokenizer = tokenizer
+        self._greedy = greedy
+        self._pieces = Pieces(tokenizer)
+
+    @property
+    def decision(self) -> Decision | None:
+        if not self.row.done:
+            return None
+        text = self._tokenizer.decode(self.row.tokens, skip_special_tokens=True)
+        # A mean of probabilities may leave [0, 1] by a rounding.
+        confidence = min(1.0, max(0.0, self.row.confidence))
+        option = Option(
+            text,
+            score=confidence,
+            # A greedy policy takes the one answer that it would always take.
+            probability=1.0 if self._greedy else None,
+            confidence=confidence,
+            tokens=len(self.row.tokens),
+        )
+        written = Written(prompt_tokens=len(self.row.prompt), stopped=self.row.stopped)
+        return Decision((option,), written=written)
+
+    def take(self) -> str:
+        return self._pieces.take(self.row.tokens)
+
+
+def _whole(begun: Answer | Decision | Refusal) -> Decision | Refusal:
+    if isinstance(begun, Decision | Refusal):
+        return begun
+    found = begun.decision
+    assert found is not None  # it was written until it was
+    return found

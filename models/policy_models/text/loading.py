@@ -8,12 +8,6 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from policy_models.decision import Refusal
-
-NO_CHATS = Refusal(
-    "MessagesNotSupported", "this policy has no chat template: send prompt instead of messages"
-)
-
 log = logging.getLogger(__name__)
 
 

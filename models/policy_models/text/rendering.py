@@ -7,6 +7,7 @@ every text is no part of a prompt: nothing could follow it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Chat = list[dict[str, str]]  # messages of `role` and `content`
@@ -28,29 +29,70 @@ def plain(prompt: Prompt) -> list[str]:
     return [message["content"] for message in user(prompt)]
 
 
-def asked(tokenizer: Any, prompt: Prompt) -> str:
-    """Return the text after which the model answers."""
-    if not tokenizer.chat_template:
-        return str(prompt)
-    text: str = tokenizer.apply_chat_template(
-        user(prompt), tokenize=False, add_generation_prompt=True
-    )
-    return text
+@dataclass(frozen=True)
+class Asked:
+    """A question as the model sees it."""
+
+    text: str
+    """After it the model answers."""
+    chat: Chat | None
+    """Of what the tokenizer's chat template made the text; None: it stands as it is."""
 
 
-def answered(tokenizer: Any, prompt: Prompt, completion: str) -> str:
-    """Return the text of a prompt and its answer; it starts with `asked`."""
-    if not tokenizer.chat_template:
+def ask(tokenizer: Any, prompt: Prompt, template: str | None = None) -> Asked:
+    """Render a prompt.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        prompt: A text or a chat; a chat needs a chat template.
+        template: A text with `{prompt}`; a prompt that is a text is put into it. None: the chat
+            template has it as a message, or it stands as it is where there is no chat template.
+
+    Raises:
+        jinja2.TemplateError: The chat template refuses the chat.
+    """
+    if isinstance(prompt, str) and (template is not None or not tokenizer.chat_template):
+        return Asked((template or "{prompt}").replace("{prompt}", prompt), None)
+    chat = user(prompt)
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return Asked(text, chat)
+
+
+def tokens_before(tokenizer: Any, asked: Asked) -> list[int]:
+    """Return the tokens after which the model answers."""
+    return open_tokens(tokenizer, asked.text, templated=asked.chat is not None)
+
+
+def tokens_with(tokenizer: Any, asked: Asked, completion: str) -> list[int]:
+    """Return the tokens of a question and its answer, the end included.
+
+    Raises:
+        jinja2.TemplateError: The chat template refuses the chat.
+    """
+    if asked.chat is None:
         ended = completion.endswith(tokenizer.eos_token)
-        return f"{prompt}{completion}{'' if ended else tokenizer.eos_token}"
-    chat = [*user(prompt), {"role": "assistant", "content": completion}]
-    text: str = tokenizer.apply_chat_template(chat, tokenize=False)
-    return text
+        text = f"{asked.text}{completion}{'' if ended else tokenizer.eos_token}"
+    else:
+        chat = [*asked.chat, {"role": "assistant", "content": completion}]
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    found: list[int] = tokenizer(text, add_special_tokens=asked.chat is None)["input_ids"]
+    return found
 
 
 def asked_tokens(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Return the tokens after which the model answers."""
-    return open_tokens(tokenizer, asked(tokenizer, prompt), templated=bool(tokenizer.chat_template))
+    """Return the tokens after which the model answers a prompt of a row."""
+    return tokens_before(tokenizer, ask(tokenizer, prompt))
+
+
+def answered_tokens(tokenizer: Any, prompt: Prompt, completion: str) -> list[int]:
+    """Return the tokens of a row's prompt and its answer, the end included."""
+    return tokens_with(tokenizer, ask(tokenizer, prompt), completion)
+
+
+def in_common(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """Return how many tokens two rows begin with in common."""
+    pairs = enumerate(zip(tokens, others, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(tokens), len(others)))
 
 
 def open_tokens(tokenizer: Any, text: str, *, templated: bool) -> list[int]:
@@ -71,13 +113,6 @@ def _ends_all(tokenizer: Any) -> bool:
     """Whether the tokenizer adds an end to every text."""
     nothing: list[int] = tokenizer("")["input_ids"]
     return bool(nothing) and nothing[-1] == tokenizer.eos_token_id
-
-
-def answered_tokens(tokenizer: Any, prompt: Prompt, completion: str) -> list[int]:
-    """Return the tokens of a prompt and its answer, the end included."""
-    text = answered(tokenizer, prompt, completion)
-    found: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
-    return found
 
 
 def padded(tokenizer: Any, rows: Sequence[Sequence[int]], side: str) -> Any:

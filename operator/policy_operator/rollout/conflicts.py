@@ -10,7 +10,7 @@ from datetime import timedelta
 from policy_api import reasons
 
 from policy_operator.children import Foreign
-from policy_operator.rollout import rules
+from policy_operator.rollout import rules, serving
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import Observed, PolicyDeployment
@@ -39,16 +39,30 @@ def of_rules(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...]:
     return () if found is None else (found,)
 
 
+def of_serving(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...]:
+    """Return what has the name of the ConfigMap that servers read: they would read that."""
+    found = observed.taken("ConfigMap", serving.object_name(pdep.meta.name))
+    return () if found is None else (found,)
+
+
 def of_candidate(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
     """Return what keeps a version from taking traffic."""
-    return (*of_server(pdep, observed, version), *of_route(pdep, observed))
+    return (
+        *of_server(pdep, observed, version),
+        *of_serving(pdep, observed),
+        *of_route(pdep, observed),
+    )
 
 
 def every(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> tuple[Foreign, ...]:
     """Return everything that has the name of a child that should be there."""
     servers = [f for v in sorted(state.running()) for f in of_server(pdep, observed, v)]
-    route = of_route(pdep, observed) if state.running() else ()
-    return (*route, *servers, *of_rules(pdep, observed))
+    shared = (of_serving, of_route) if state.running() else ()
+    return (
+        *(f for find in shared for f in find(pdep, observed)),
+        *servers,
+        *of_rules(pdep, observed),
+    )
 
 
 def sentence(found: Iterable[Foreign]) -> str:

@@ -25,7 +25,7 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.errors import ApiError
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import routes, rules
+from policy_operator.rollout import routes, rules, serving
 from policy_operator.rollout.types import (
     Observed,
     PolicyDeployment,
@@ -300,6 +300,7 @@ def _foreign(cache: Cache, pdep: PolicyDeployment) -> Iterator[Foreign]:
         cache.get("HTTPRoute", namespace, name),
         cache.get("PrometheusRule", namespace, rules.object_name(pdep, "PrometheusRule")),
         cache.get("ConfigMap", namespace, rules.object_name(pdep, "ConfigMap")),
+        cache.get("ConfigMap", namespace, serving.object_name(name)),
     ]
     for obj in found:
         if obj is not None and not owned(obj, pdep.meta.uid):
@@ -343,6 +344,7 @@ def read(
             found_rules.append(RulesObserved(each, obj_name, stamp_of(held)))
     others = {(f.kind, f.name): f for f in (*_foreign(cache, pdep), *foreign)}
     target = pdep.spec.target.training
+    told = _own(cache, pdep, "ConfigMap", serving.object_name(name))
     return Observed(
         versions=versions(cache, namespace, pdep.spec.policy),
         servers={n: server(cache, pdep, n, children) for n in sorted(numbers)},
@@ -356,4 +358,5 @@ def read(
         url=url(pdep, gateway),
         foreign=tuple(others.values()),
         gateway_api=gateway_api,
+        serving=stamp_of(told) if told is not None else None,
     )

@@ -9,7 +9,7 @@ from policy_api.v1alpha1.version import ServingAt
 from policy_operator.children import stamp_of
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import RecordServing
-from policy_operator.rollout import conflicts, routes, rules
+from policy_operator.rollout import conflicts, routes, rules, serving
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import (
@@ -17,6 +17,7 @@ from policy_operator.rollout.types import (
     ApplyRoute,
     ApplyRules,
     ApplyServer,
+    ApplyServing,
     DeleteObject,
     DeleteServer,
     Observed,
@@ -41,7 +42,7 @@ def plan(
     if pdep.unknown is not None:
         back = route if state.urgent else []
         return (*back, *_records(pdep, observed, state))
-    make = _servers(observed, state, manifests)
+    make = [*_serving(pdep, observed, state), *_servers(observed, state, manifests)]
     record = _records(pdep, observed, state)
     alert_rules = _rules(pdep, observed)
     if state.urgent:
@@ -52,6 +53,14 @@ def plan(
 def _taken(observed: Observed, manifest: Obj) -> bool:
     """Whether somebody else's object is known to have the manifest's name."""
     return observed.taken(manifest["kind"], manifest["metadata"]["name"]) is not None
+
+
+def _serving(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> list[Action]:
+    """Write what servers are told before the first of them starts."""
+    wanted = serving.build(pdep)
+    if not state.running() or _taken(observed, wanted) or observed.serving == stamp_of(wanted):
+        return []
+    return [ApplyServing(wanted)]
 
 
 def _servers(
@@ -108,7 +117,7 @@ def _rules(pdep: PolicyDeployment, observed: Observed) -> list[Action]:
     return found
 
 
-def serving(state: RolloutState, deployment: str, version: int) -> ServingAt | None:
+def serves(state: RolloutState, deployment: str, version: int) -> ServingAt | None:
     """Return where the version serves, by the status."""
     if state.stable is not None and state.stable.version == version:
         return ServingAt(deployment=deployment, role=ROLE_STABLE, weight=state.stable.weight)
@@ -125,7 +134,7 @@ def _records(pdep: PolicyDeployment, observed: Observed, state: RolloutState) ->
         have = next(
             (s for s in observed.versions[version].status.serving if s.deployment == name), None
         )
-        wanted = serving(state, name, version)
+        wanted = serves(state, name, version)
         rejection = state.rejections.get(version)
         if rejection is not None or have != wanted:
             found.append(RecordServing(version, wanted, rejection))

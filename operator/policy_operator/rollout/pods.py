@@ -5,6 +5,9 @@ from policy_api.contract.environment import (
     ARTIFACT_SHA256_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
+    SERVING_DIR,
+    SERVING_FILE,
+    SERVING_PATH_VARIABLE,
 )
 from policy_api.contract.uris import Location, claim_root, locate
 from policy_api.rules.pod_template import TemplateError, Terms, merge
@@ -12,6 +15,7 @@ from policy_api.v1alpha1.pod_template import SERVER_CONTAINER
 
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import VersionRecord
+from policy_operator.rollout import callers, serving
 from policy_operator.rollout.manifests import labels
 from policy_operator.rollout.types import PORT, REQUEST_SECONDS, PolicyDeployment
 
@@ -25,7 +29,7 @@ PRE_STOP_SECONDS = 5
 LOAD_SECONDS = 1800
 
 
-def _volumes(location: Location) -> tuple[list[Obj], list[Obj]]:
+def _volumes(deployment: str, location: Location) -> tuple[list[Obj], list[Obj]]:
     """Return the pod's volumes and the container's mounts."""
     volumes: list[Obj] = [{"name": "tmp", "emptyDir": {}}]
     mounts: list[Obj] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - in the pod
@@ -43,6 +47,11 @@ def _volumes(location: Location) -> tuple[list[Obj], list[Obj]]:
                 "readOnly": True,
             }
         )
+    # Optional: pods start also where somebody has deleted it. Whole, since the kubelet renews no
+    # file that is mounted alone.
+    told = {"name": serving.object_name(deployment), "optional": True}
+    volumes.append({"name": "serving", "configMap": told})
+    mounts.append({"name": "serving", "mountPath": SERVING_DIR, "readOnly": True})
     return volumes, mounts
 
 
@@ -59,7 +68,9 @@ def _container(
     pdep: PolicyDeployment,
     record: VersionRecord,
     location: Location,
+    *,
     mounts: list[Obj],
+    told: dict[str, str],
     image: str,
 ) -> Obj:
     artifact = record.artifact
@@ -68,8 +79,10 @@ def _container(
         ARTIFACT_SHA256_VARIABLE: artifact.sha256,
         POLICY_NAME_VARIABLE: pdep.spec.policy,
         POLICY_VERSION_VARIABLE: str(record.version),
+        SERVING_PATH_VARIABLE: f"{SERVING_DIR}/{SERVING_FILE}",
         "PORT": str(PORT),
         "HOME": "/tmp",  # noqa: S108 - in the pod
+        **told,
     }
     container: Obj = {
         "name": SERVER_CONTAINER,
@@ -162,7 +175,8 @@ def template(pdep: PolicyDeployment, record: VersionRecord, image: str) -> Obj:
 def _ours(pdep: PolicyDeployment, record: VersionRecord, image: str) -> Obj:
     """Return what every pod of a version must have."""
     location = locate(record.artifact.uri)
-    volumes, mounts = _volumes(location)
+    volumes, mounts = _volumes(pdep.meta.name, location)
+    more_volumes, more_mounts, told = callers.tokens(pdep)
     return {
         "metadata": {
             "labels": labels(pdep, record.version),
@@ -189,10 +203,11 @@ def _ours(pdep: PolicyDeployment, record: VersionRecord, image: str) -> Obj:
                     pdep,
                     record,
                     location,
-                    mounts,
-                    image,
+                    mounts=[*mounts, *more_mounts],
+                    told=told,
+                    image=image,
                 )
             ],
-            "volumes": volumes,
+            "volumes": [*volumes, *more_volumes],
         },
     }

@@ -22,6 +22,7 @@ from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Signal
 from policy_operator.registry.record import recorded
 from policy_operator.registry.types import RecordServing
+from policy_operator.rollout import routes
 from policy_operator.rollout.decide import decide
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.observe import observe
@@ -33,6 +34,7 @@ from policy_operator.rollout.types import (
     ApplyRoute,
     ApplyRules,
     ApplyServer,
+    ApplyServing,
     Decision,
     DeleteObject,
     DeleteServer,
@@ -222,8 +224,10 @@ async def _apply(
                 await seen.write(manifest, ctx)
         case ApplyRoute():
             await seen.write(action.manifest, ctx)
-            log.info("weights: %s", _weights(action.manifest))
-        case ApplyRules():
+            split = routes.split_of(name, action.manifest)
+            weights = (f"{server_name(name, b.version)} {b.weight}" for b in split)
+            log.info("weights: %s", ", ".join(weights))
+        case ApplyRules() | ApplyServing():
             await seen.write(action.manifest, ctx)
         case RecordServing():
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)
@@ -235,11 +239,6 @@ async def _apply(
             await _delete(action.kind, action.name, pdep, ctx)
         case _:
             assert_never(action)
-
-
-def _weights(route: Obj) -> str:
-    refs = route["spec"]["rules"][0]["backendRefs"]
-    return ", ".join(f"{ref['name']} {ref['weight']}" for ref in refs)
 
 
 async def _delete(kind: str, name: str, pdep: PolicyDeployment, ctx: Context) -> None:

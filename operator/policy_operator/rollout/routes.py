@@ -1,10 +1,15 @@
-"""The HTTPRoute: weights, and the header that tells a server its role."""
+"""The HTTPRoute: what it publishes, weights, and the header that tells a server its role.
+
+Every rule has the same backends with the same weights: whichever path a caller asks for, it is the
+same split of traffic, and all rules change in one write.
+"""
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
 
 from policy_api.base import rfc3339
+from policy_api.contract.paths import PUBLISHED
 from policy_api.keys import ANNOTATION_ROLLBACK, ROLE_CANDIDATE, ROLE_HEADER, ROLE_STABLE
 from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 
@@ -59,12 +64,33 @@ def _backend_ref(name: str, backend: Backend) -> Obj:
     }
 
 
-def _rewritten(path: str) -> Obj:
-    """Return the filter that takes the route's own prefix off: servers answer at /v1."""
-    if path == "/":
-        return {}
-    to_root = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
-    return {"filters": [{"type": "URLRewrite", "urlRewrite": {"path": to_root}}]}
+def _match(path: str) -> Obj:
+    return {"path": {"type": "PathPrefix", "value": path}}
+
+
+def _published(prefix: str) -> list[Obj]:
+    """Return what the rules match: the paths that callers need, below the route's own prefix.
+
+    A rewrite puts something in the place of the very prefix that its rule matches, so a rule that
+    has one can match no other path.
+    """
+    below = prefix.rstrip("/")
+    if not below:  # servers answer at /v1: nothing to take off
+        return [{"matches": [_match(path) for path in PUBLISHED]}]
+    return [
+        {
+            "matches": [_match(below + path)],
+            "filters": [
+                {
+                    "type": "URLRewrite",
+                    "urlRewrite": {
+                        "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": path}
+                    },
+                }
+            ],
+        }
+        for path in PUBLISHED
+    ]
 
 
 def build(
@@ -90,11 +116,11 @@ def build(
         "parentRefs": parents,
         "rules": [
             {
-                "matches": [{"path": {"type": "PathPrefix", "value": traffic.path}}],
-                **_rewritten(traffic.path),
+                **published,
                 "backendRefs": [_backend_ref(pdep.meta.name, b) for b in split],
                 "timeouts": {"request": f"{REQUEST_SECONDS}s"},
             }
+            for published in _published(traffic.path)
         ],
     }
     if traffic.hostnames:
@@ -134,8 +160,12 @@ def reweigh(
 
 
 def split_of(name: str, route: Obj) -> tuple[Backend, ...]:
-    """Return the backends of an HTTPRoute of ours; those of other names are left out."""
-    found = []
+    """Return the backends of an HTTPRoute of ours; those of other names are left out.
+
+    Rules agree, so each is named once. Where somebody made them differ, all that any rule has is
+    named: no split of ours is like that, so that it is written anew.
+    """
+    found: dict[Backend, None] = {}
     for rule in route["spec"].get("rules") or ():
         for ref in rule.get("backendRefs") or ():
             prefix, _, number = ref["name"].rpartition("-v")
@@ -146,7 +176,7 @@ def split_of(name: str, route: Obj) -> tuple[Backend, ...]:
                 for header in (item.get("requestHeaderModifier") or {}).get("set") or ():
                     if header["name"].lower() == ROLE_HEADER:
                         role = header["value"]
-            found.append(Backend(int(number), ref.get("weight", 1), role))
+            found[Backend(int(number), ref.get("weight", 1), role)] = None
     return tuple(found)
 
 

@@ -16,7 +16,13 @@ from policy_operator.children import labelled, managed, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.errors import AlreadyExists, Conflict
-from policy_operator.rollout.types import Action, ApplyRoute, ApplyRules, ApplyServer
+from policy_operator.rollout.types import (
+    Action,
+    ApplyRoute,
+    ApplyRules,
+    ApplyServer,
+    ApplyServing,
+)
 
 # Controllers write once or twice after a change; a state that never stands still is decided anew.
 _TRIES = 5
@@ -28,7 +34,7 @@ def _manifests(actions: Iterable[Action]) -> Iterable[Obj]:
         match action:
             case ApplyServer():
                 yield from action.manifests
-            case ApplyRoute() | ApplyRules():
+            case ApplyRoute() | ApplyRules() | ApplyServing():
                 yield action.manifest
             case _:
                 continue

@@ -162,6 +162,8 @@ class Observed:
     """Objects that have our children's names and are not ours, as far as that is known."""
     gateway_api: bool = True
     """Whether the cluster has HTTPRoutes at all."""
+    serving: str | None = None
+    """Checksum of the ConfigMap that servers read, as applied; None: there is none of ours."""
 
     def taken(self, kind: str, name: str) -> Foreign | None:
         """Return the object that is not ours and has this name, if one is known."""
@@ -193,6 +195,13 @@ class ApplyRules:
 
 
 @dataclass(frozen=True)
+class ApplyServing:
+    """Create or update the ConfigMap that the servers read."""
+
+    manifest: Obj
+
+
+@dataclass(frozen=True)
 class DeleteServer:
     """Delete a version's Deployment and Service."""
 
@@ -207,7 +216,15 @@ class DeleteObject:
     name: str
 
 
-Action = ApplyServer | ApplyRoute | ApplyRules | RecordServing | DeleteServer | DeleteObject
+Action = (
+    ApplyServer
+    | ApplyServing
+    | ApplyRoute
+    | ApplyRules
+    | RecordServing
+    | DeleteServer
+    | DeleteObject
+)
 
 
 @dataclass(frozen=True)

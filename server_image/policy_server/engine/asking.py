@@ -1,6 +1,7 @@
 """How a policy is asked from the event loop, and what may come of it."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from policy_models.decision import Decision, Policy, Refusal, Request
@@ -28,6 +29,17 @@ class Asker(Protocol):
         """
         ...
 
+    def stream(self, request: Request) -> AsyncGenerator[str | Outcome]:
+        """Yield an answer's text as it is written, where it is, and last the outcome.
+
+        The text is the beginning of the answer: what it lacks is in the outcome. Close it to say
+        that nobody listens any more.
+
+        Raises:
+            OverloadedError, EngineFailedError: See ask; after some of the text, the latter.
+        """
+        ...
+
     async def run(self) -> None:
         """Serve until cancelled."""
         ...
@@ -50,6 +62,10 @@ class Inline:
             return self._policy.decide([request])[0]
         except Exception as error:
             raise EngineFailedError(f"{type(error).__name__}: {error}") from error
+
+    async def stream(self, request: Request) -> AsyncGenerator[str | Outcome]:
+        """Yield the outcome; see Asker."""
+        yield await self.ask(request)
 
     async def run(self) -> None:
         """Wait until cancelled."""

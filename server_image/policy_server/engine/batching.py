@@ -8,7 +8,7 @@ to come back is better off than one that times out.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from policy_models.decision import Policy, Request
@@ -41,6 +41,10 @@ class Batcher:
         except asyncio.QueueFull:
             raise OverloadedError from None
         return await future
+
+    async def stream(self, request: Request) -> AsyncGenerator[str | Outcome]:
+        """Yield the outcome; see Asker."""
+        yield await self.ask(request)
 
     @property
     def busy_seconds(self) -> float:

@@ -4,29 +4,34 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from policy_api import keys
+from policy_api.contract import paths
+from policy_api.v1alpha1.serving import Mode
 from policy_models.actions import SEQUENCE
 from policy_models.decision import Refusal
+from policy_models.requests import DecisionRequest, ScoresRequest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from policy_server.decisions.service import Decision, DecisionService, Failure
-from policy_server.http.errors import complaint, status_of
+from policy_server.decisions.results import Decision, Failure, Outcome, new_id
+from policy_server.decisions.service import DecisionService
+from policy_server.http import chat, streaming
+from policy_server.http.auth import EVERYBODY, Door, Guarded, described
+from policy_server.http.errors import RETRY_AFTER_SECONDS, complaint, status_of
+from policy_server.http.headers import Accept, Role
 from policy_server.http.middleware import Guard
 from policy_server.http.schemas import (
-    DecisionRequest,
     DecisionResponse,
     ErrorBody,
     ErrorResponse,
     OptionBody,
     PolicyResponse,
     ScoreBody,
-    ScoresRequest,
     ScoresResponse,
+    TokenBody,
     reasons_of,
 )
 from policy_server.metrics import Metrics, role_of
@@ -34,7 +39,6 @@ from policy_server.settings import HANG_SECONDS
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_SECONDS = "1"  # a queue of 64 short answers is empty by then
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
@@ -42,13 +46,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (413, "The body or the prompt is too long."),
         (415, "The body is not declared as JSON."),
         (422, "The request's shape is wrong."),
-        (500, "The answer broke its schema, or the model failed."),
+        (500, "The answer broke its schema, or the model failed, and there is no baseline."),
         (503, "Not ready, or too many decisions wait."),
+        (504, "The policy took longer than timeoutMilliseconds, and there is no baseline."),
     )
 }
-
-
-Role = Annotated[str | None, Header(alias=keys.ROLE_HEADER, include_in_schema=False)]
 
 
 Body = TypeVar("Body", DecisionRequest, ScoresRequest)
@@ -71,27 +73,37 @@ class State:
         return self.service is not None and not self.draining
 
 
-def create_app(state: State) -> FastAPI:
-    """Build the application around `state`."""
+def create_app(state: State, door: Door = EVERYBODY) -> FastAPI:
+    """Build the application around `state`, for those whom `door` lets in."""
     app = FastAPI(
         title=f"{state.policy}, version {state.version}",
         description="Decisions of one version of one policy.",
         version=str(state.version),
+        **described(door, ErrorResponse),
     )
+
+    def stop(role: str | None, message: str) -> Response:
+        state.metrics.unauthorized(role_of(role))
+        return _refuse(state, 401, "Unauthorized", message)
+
+    app.add_middleware(Guarded, door=door, refuse=stop)
     app.add_middleware(Guard, draining=lambda: state.draining)
     _add_decisions(app, state)
+    chat.add(app, state)
     _add_probes(app, state)
     _add_refusals(app, state)
     return app
 
 
 def _add_decisions(app: FastAPI, state: State) -> None:
-    @app.post("/v1/decisions", response_model=DecisionResponse, responses=ERRORS)
-    async def decide(body: DecisionRequest, role: Role = None) -> Response:
-        """Ask the policy for one decision."""
+    @app.post(paths.DECISIONS, response_model=DecisionResponse, responses=ERRORS)
+    async def decide(body: DecisionRequest, role: Role = None, accept: Accept = None) -> Response:
+        """Ask the policy for one decision; with `Accept: text/event-stream`, as it is written."""
+        if streaming.wanted(accept):
+            return await _stream(state, body, role)
         return await _answer(state, body, role, _decided)
 
-    @app.post("/v1/scores", response_model=ScoresResponse, responses=ERRORS)
+    @app.post(paths.SCORES, response_model=ScoresResponse, responses=ERRORS)
     async def score(body: ScoresRequest, role: Role = None) -> Response:
         """Rank candidates: plans, or answers to a prompt."""
         return await _answer(state, body, role, _scored)
@@ -101,10 +113,16 @@ def _add_decisions(app: FastAPI, state: State) -> None:
         """Say which version serves here, and how it was trained."""
         if state.service is None:
             return _not_ready(state)
-        artifact, inputs = state.service.artifact, state.service.inputs
-        shared = set(PolicyResponse.model_fields) - {"sha256", "inputs"}
+        artifact, serving = state.service.artifact, state.service.serving
+        own = {
+            "sha256": artifact.sha256,
+            "inputs": state.service.inputs,
+            "serving": serving.config,
+            "serving_problems": serving.problems or None,
+        }
+        shared = set(PolicyResponse.model_fields) - set(own)
         values = {name: getattr(artifact.manifest, name) for name in shared}
-        return _json(PolicyResponse(sha256=artifact.sha256, inputs=inputs, **values))
+        return _json(PolicyResponse(**own, **values))
 
 
 async def _answer(
@@ -115,43 +133,80 @@ async def _answer(
 ) -> Response:
     if state.service is None:
         return _not_ready(state)
-    result = await state.service.decide(body.request(), role_of(role))
+    ranks = isinstance(body, ScoresRequest)
+    result = await state.service.decide(body.request(), role_of(role), ranks=ranks)
+    if isinstance(result, Decision):
+        return _json(shown(state, body, result))
+    return _not_decided(state, result)
+
+
+async def _stream(state: State, body: DecisionRequest, role: str | None) -> Response:
+    if state.service is None:
+        return _not_ready(state)
+    said = state.service.stream(body.request(), role_of(role), new_id())
+    first = await anext(said)
+    if not isinstance(first, str | Decision):
+        return _not_decided(state, first)
+
+    def event(one: str | Outcome) -> bytes:
+        if isinstance(one, str):
+            return streaming.event("token", TokenBody(text=one))
+        if isinstance(one, Decision):
+            return streaming.event("decision", _decided(state, body, one))
+        return streaming.event("error", _error_body(state, *_told(one)))
+
+    return streaming.response(first, said, event)
+
+
+def _not_decided(state: State, result: Failure | Refusal) -> Response:
+    code, message, decision_id = _told(result)
     if isinstance(result, Refusal):
-        return _refuse(state, status_of(result), result.code, result.message)
-    if isinstance(result, Failure):
-        return _error(state, result.status, result.code, result.message, result.decision_id)
-    return _json(shown(state, body, result))
+        return _refuse(state, status_of(result), code, message)
+    return _error(state, status_of(result), code, message, decision_id)
+
+
+def _told(result: Failure | Refusal) -> tuple[str, str, str | None]:
+    """Return the code and the sentence of what is no decision, and its id if it has one."""
+    if isinstance(result, Refusal):
+        return result.code, result.message, None
+    return result.fault.code, result.fault.message, result.asked.decision_id
 
 
 def _decided(state: State, body: DecisionRequest, decision: Decision) -> DecisionResponse:
     assert state.service is not None  # it has just answered
     chosen, text = decision.chosen, state.service.writes
+    advised = decision.asked.mode is Mode.ADVISOR  # a person takes one of the ranking
     parts = tuple(chosen.action.split(SEQUENCE))
+    written = text and body.candidates is None  # there is no other
     return DecisionResponse(
-        decision_id=decision.decision_id,
+        decision_id=decision.asked.decision_id,
         policy=state.policy,
         version=state.version,
-        action=None if text else chosen.action,
-        sequence=parts if body.state is not None and len(parts) > 1 else None,
-        answer=chosen.action if text else None,
+        mode=decision.asked.mode,
+        source=decision.answer.source,
+        action=None if text or advised else chosen.action,
+        sequence=parts if body.state is not None and len(parts) > 1 and not advised else None,
+        answer=chosen.action if text and not advised else None,
+        auto_approved=decision.answer.auto_approved,
+        fields=decision.fields,
         confidence=chosen.confidence,
         propensity=chosen.probability,
         ranking=None
-        if chosen.tokens is not None  # generated: there is no other
+        if written and not advised
         else tuple(
             OptionBody.of(option, text=text, explain=body.explain)
             for option in decision.ranking[: body.top_k]
         ),
         unseen=decision.unseen or None,
         tokens=chosen.tokens,
-        latency_seconds=decision.seconds,
+        latency_seconds=decision.asked.seconds,
     )
 
 
 def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResponse:
     place = {text: index for index, text in reversed(list(enumerate(body.candidates)))}
     return ScoresResponse(
-        decision_id=decision.decision_id,
+        decision_id=decision.asked.decision_id,
         policy=state.policy,
         version=state.version,
         scores=tuple(
@@ -163,7 +218,7 @@ def _scored(state: State, body: ScoresRequest, decision: Decision) -> ScoresResp
             )
             for option in decision.ranking
         ),
-        latency_seconds=decision.seconds,
+        latency_seconds=decision.asked.seconds,
     )
 
 
@@ -189,7 +244,8 @@ def _add_probes(app: FastAPI, state: State) -> None:
 def _add_refusals(app: FastAPI, state: State) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, problem: RequestValidationError) -> Response:
-        return _refuse(state, *complaint(problem.errors()[0]))
+        found = complaint(problem.errors()[0])
+        return _refuse(state, status_of(found), found.code, found.message)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> Response:
@@ -226,16 +282,21 @@ def _refuse(state: State, status: int, code: str, message: str) -> Response:
 def _error(
     state: State, status: int, code: str, message: str, decision_id: str | None = None
 ) -> Response:
-    body = ErrorResponse(
+    response = _json(_error_body(state, code, message, decision_id), status)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["retry-after"] = RETRY_AFTER_SECONDS
+    return response
+
+
+def _error_body(
+    state: State, code: str, message: str, decision_id: str | None = None
+) -> ErrorResponse:
+    return ErrorResponse(
         error=ErrorBody(code=code, message=message),
         policy=state.policy,
         version=state.version,
         decision_id=decision_id,
     )
-    response = _json(body, status)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["retry-after"] = RETRY_AFTER_SECONDS
-    return response
 
 
 def _json(body: BaseModel, status: int = 200) -> Response:

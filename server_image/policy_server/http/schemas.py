@@ -1,111 +1,18 @@
-"""The JSON of the HTTP interface, as OpenAPI shows it at /docs."""
+"""The JSON that the HTTP interface answers, as OpenAPI shows it at /docs."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 from policy_api.base import ApiModel, Metric
 from policy_api.contract.artifact import Generation, Kind, ParentArtifact
+from policy_api.contract.serving import ServingConfig
 from policy_api.v1alpha1.criteria import CriterionVerdict
 from policy_api.v1alpha1.recipes.common import Recipe
+from policy_api.v1alpha1.serving import Mode
 from policy_api.v1alpha1.training import AnswerSchema
-from policy_models.decision import Option, Question, Request, Turn
-from pydantic import ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from policy_models.decision import Option
+from pydantic import Field
 
-MAX_CHARACTERS = 100_000  # of one text; a prompt's real limit is the model's context
-MAX_CANDIDATES = 1000
-
-
-class RequestModel(ApiModel):
-    """A part of a request: strict, so that 1 is not taken for "1"."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, strict=True, populate_by_name=False
-    )
-
-
-class Message(RequestModel):
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"] = Field(description="Who said it.")
-    content: str = Field(min_length=1, max_length=MAX_CHARACTERS, description="What was said.")
-
-
-class Asked(RequestModel):
-    """What is asked: the fields that decisions and scores share."""
-
-    prompt: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=MAX_CHARACTERS,
-        description="What is asked; the policy's own template is put around it.",
-    )
-    messages: list[Message] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=256,
-        description="A conversation whose last message is the user's.",
-    )
-    explain: bool = Field(default=False, description="Whether options come with reasons.")
-
-    @model_validator(mode="after")
-    def _one_question(self) -> Self:
-        if self.prompt is not None and self.messages is not None:
-            raise ValueError("set only one of prompt and messages")
-        if self.messages is not None and self.messages[-1].role != "user":
-            raise ValueError("the last of messages must have role user")
-        return self
-
-    def question(self) -> Question | None:
-        """Return what a text policy is asked."""
-        if self.prompt is None and self.messages is None:
-            return None
-        turns = tuple(Turn(message.role, message.content) for message in self.messages or ())
-        return Question(self.prompt, turns)
-
-
-Candidates = Annotated[
-    list[Annotated[str, Field(max_length=MAX_CHARACTERS)]],
-    Field(min_length=1, max_length=MAX_CANDIDATES),
-]
-
-
-class DecisionRequest(Asked):
-    """One of `state`, `prompt`, `messages`, or `candidates` alone: GET /v1/policy says which."""
-
-    state: dict[str, Any] | None = Field(
-        default=None, description="What is known, by feature; null where it is not known."
-    )
-    candidates: Candidates | None = Field(
-        default=None, description="Choose among these actions, plans or answers; unset: among all."
-    )
-    top_k: int = Field(
-        default=3, ge=1, le=100, description="How many options the ranking has at most."
-    )
-
-    @model_validator(mode="after")
-    def _one_subject(self) -> Self:
-        asked = {"state": self.state, "prompt": self.prompt, "messages": self.messages}
-        found = [name for name, value in asked.items() if value is not None]
-        if len(found) > 1:
-            raise ValueError(f"set only one of {' and '.join(found)}")
-        if not found and self.candidates is None:
-            raise ValueError("set exactly one of state, prompt and messages, or candidates")
-        return self
-
-    def request(self) -> Request:
-        """Return what the policy is asked."""
-        candidates = None if self.candidates is None else tuple(self.candidates)
-        return Request(self.state, self.question(), candidates, self.explain)
-
-
-class ScoresRequest(Asked):
-    """Candidates to rank, with the prompt that they answer where the policy needs one."""
-
-    candidates: Candidates = Field(description="Plans or answers.")
-
-    def request(self) -> Request:
-        """Return what the policy is asked."""
-        return Request(None, self.question(), tuple(self.candidates), self.explain)
+from policy_server.decisions.modes import Source
 
 
 class ReasonBody(ApiModel):
@@ -142,7 +49,10 @@ class OptionBody(ApiModel):
         default=None, ge=0, le=1, description="How likely it is right."
     )
     probability: float | None = Field(
-        default=None, ge=0, le=1, description="With which the policy takes it."
+        default=None,
+        ge=0,
+        le=1,
+        description="With which it is answered; unset where a person chooses.",
     )
     reasons: tuple[ReasonBody, ...] | None = Field(
         default=None, description="Set when `explain` asks for them."
@@ -172,12 +82,42 @@ class DecisionResponse(ApiModel):
     decision_id: str = Field(description="Names this decision in logs and feedback.")
     policy: str = Field(description="The policy that answered.")
     version: int = Field(description="Its version.")
-    action: str | None = Field(default=None, description="What to do, the class, or the plan.")
+    mode: Mode = Field(
+        description=(
+            "Who decides: Advisor (a person, by the ranking), Primary (the policy) or Hybrid (the "
+            "policy where it is sure enough, else the baseline)."
+        )
+    )
+    source: Source = Field(
+        description="Whose answer it is: policy, or baseline where the policy failed or was unsure."
+    )
+    action: str | None = Field(
+        default=None,
+        description="What to do, the class, or the plan; unset in mode Advisor.",
+    )
     sequence: tuple[str, ...] | None = Field(
         default=None, description="The actions in their order, where `action` is a sequence."
     )
     answer: str | None = Field(
-        default=None, description="A text policy's answer; it keeps the policy's answer schema."
+        default=None,
+        description=(
+            "A text policy's answer; it keeps the policy's answer schema. Unset in mode Advisor, "
+            "where the ranking has it."
+        ),
+    )
+    auto_approved: bool | None = Field(
+        default=None,
+        description=(
+            "Whether it may be done without a person; set where the deployment says which "
+            "decisions may, and in mode Advisor, where none may."
+        ),
+    )
+    fields: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "What the answer says, as `answerSchema.fields` of the policy declares it. Each entry "
+            "of a list that has declared `items` has an `id` of its own."
+        ),
     )
     confidence: float | None = Field(
         default=None,
@@ -187,25 +127,38 @@ class DecisionResponse(ApiModel):
             "How likely it is right. CQL: how often an action whose Q is so far above the others' "
             "succeeded in held-out decisions. Classifier and PlanPreference: the probability. "
             "ConstrainedPPO: the policy's own probability of the action. RewardModel: that it is "
-            "the best of the candidates. Text: the mean probability that the model gave to its "
-            "answer's tokens."
+            "the best of the candidates. Text: the field that `answerSchema.confidence` names, "
+            "else the mean probability that the model gave to its answer's tokens. A baseline "
+            "that knows how often an action succeeded says that."
         ),
     )
     propensity: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The probability with which this version chose what it chose.",
+        description=(
+            "The probability with which this version answers with what it answered, exploration "
+            "and baseline included. Unset in mode Advisor, and of answers that were sampled."
+        ),
     )
     ranking: tuple[OptionBody, ...] | None = Field(
         default=None,
-        description="The best options, the best first; not of an answer that was generated.",
+        description=(
+            "The best options, the best first; of an answer that was generated in mode Advisor "
+            "alone."
+        ),
     )
     unseen: tuple[str, ...] | None = Field(
         default=None, description="Features with a category that the training data did not have."
     )
     tokens: int | None = Field(default=None, ge=0, description="Length of the answer, in tokens.")
     latency_seconds: float = Field(ge=0, description="Time in the server, waiting included.")
+
+
+class TokenBody(ApiModel):
+    """An event of a streamed decision: some of an answer, as it was written."""
+
+    text: str = Field(description="To be put behind what came before.")
 
 
 class ScoreBody(ApiModel):
@@ -261,3 +214,10 @@ class PolicyResponse(ApiModel):
     exit_criteria: tuple[CriterionVerdict, ...] = Field(description="Verdicts of its training.")
     answer_schema: AnswerSchema = Field(description="What a valid answer looks like.")
     generation: Generation = Field(description="How answers are generated.")
+    serving: ServingConfig = Field(
+        description="What is in force of mode, baseline, exploration and timeout; unset: defaults."
+    )
+    serving_problems: tuple[str, ...] | None = Field(
+        default=None,
+        description="What this version can't do of what its deployment says, a sentence each.",
+    )

@@ -1,4 +1,4 @@
-"""A user's pod template under what we must set: Kubernetes' strategic merge, and what is refused."""
+"""A user's pod template under what we must set: how it merges, and what is refused."""
 
 import copy
 from typing import Any
@@ -141,7 +141,10 @@ def test_null_is_as_if_it_were_not_there():
 
 
 REFUSED: list[tuple[Obj, str]] = [
-    (server(command=["sh"]), "spec.containers[server].command can't be set: the operator sets it to"),
+    (
+        server(command=["sh"]),
+        "spec.containers[server].command can't be set: the operator sets it to",
+    ),
     (server(image="j"), "spec.containers[server].image can't be set: set spec.server.image"),
     (server(env=[{"name": "PORT", "value": "1"}]), "spec.containers[server].env[PORT].value can't"),
     (

@@ -91,7 +91,34 @@ def test_credentials_image_and_resources():
     assert server["image"] == "mine:1"
     assert server["resources"] == {"limits": {"memory": "1Gi"}}
     assert server["envFrom"] == [{"secretRef": {"name": "store"}}]
-    assert [v["name"] for v in manifests[0]["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
+    assert [v["name"] for v in manifests[0]["spec"]["template"]["spec"]["volumes"]] == [
+        "tmp",
+        "serving",
+    ]
+
+
+def test_tokens_of_callers_are_a_file_of_the_pod_and_never_its_environment():
+    auth = {"type": "Token", "token": {"secretRef": {"name": "shop", "key": "tokens.txt"}}}
+    manifests = servers.build(make(server={"auth": auth}), record(), "i")
+    pod, server = manifests[0]["spec"]["template"]["spec"], container(manifests)
+    assert pod["volumes"][-1] == {
+        "name": "callers",
+        "secret": {
+            "secretName": "shop",
+            "items": [{"key": "tokens.txt", "path": "tokens.txt"}],
+            "defaultMode": 0o440,
+            "optional": True,
+        },
+    }
+    folder = "/var/run/secrets/policyops-callers/shop"
+    assert server["volumeMounts"][-1] == {"name": "callers", "mountPath": folder, "readOnly": True}
+    assert server["env"][-1] == {"name": "AUTH_TOKEN_FILE", "value": f"{folder}/tokens.txt"}
+    assert "envFrom" not in server
+
+
+@pytest.mark.parametrize("server", [{}, {"auth": {"type": "None"}}])
+def test_without_tokens_the_pod_is_as_it_was(server: dict[str, Any]):
+    assert servers.build(make(server=server), record(), "i") == servers.build(make(), record(), "i")
 
 
 TEMPLATE: dict[str, Any] = {
@@ -140,29 +167,28 @@ def test_a_template_adds_to_the_pods():
     [
         (
             {"containers": [{"name": "server", "image": "x"}]},
-            "spec.server.template.spec.containers[server].image can't be set: set spec.server.image",
+            "image can't be set: set spec.server.",
         ),
         (
             {"containers": [{"name": "server", "resources": {}}]},
-            "spec.server.template.spec.containers[server].resources can't be set: "
-            "set spec.server.resources",
+            "resources can't be set: set spec.",
         ),
         (
             {"containers": [{"name": "x", "ports": [{"containerPort": 8080}]}]},
-            "spec.server.template.spec.containers[x].ports[8080] can't be set: "
-            "the server listens on that port",
+            "ports[8080] can't be set: the server listens on that port",
         ),
         (
             {"containers": [{"name": "server", "readinessProbe": {"httpGet": {"path": "/"}}}]},
-            "spec.server.template.spec.containers[server].readinessProbe.httpGet.path can't be set: "
-            "the operator sets it to /readyz",
+            "readinessProbe.httpGet.path can't be set: the operator sets it to /readyz",
         ),
     ],
 )
 def test_a_template_that_contradicts_is_refused(spec_: dict[str, Any], sentence: str):
     with pytest.raises(TemplateError) as refused:
         servers.build(make(server={"template": {"spec": spec_}}), record(), "i")
-    assert str(refused.value) == sentence
+    name = spec_["containers"][0]["name"]
+    path = f"spec.server.template.spec.containers[{name}]."
+    assert str(refused.value).startswith(path + sentence)
 
 
 def test_the_checksum_is_of_the_content():
@@ -192,15 +218,52 @@ def test_the_route_carries_weights_roles_and_its_parents():
         }
     ]
     assert route["spec"]["hostnames"] == ["a.example.com"]
-    (rule,) = route["spec"]["rules"]
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/retain"}}]
-    to_root = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
-    assert rule["filters"] == [{"type": "URLRewrite", "urlRewrite": {"path": to_root}}]
-    assert [(r["name"], r["weight"]) for r in rule["backendRefs"]] == [
-        ("review-forge-v1", 90),
-        ("review-forge-v2", 10),
-    ]
+    for rule in route["spec"]["rules"]:
+        assert [(r["name"], r["weight"]) for r in rule["backendRefs"]] == [
+            ("review-forge-v1", 90),
+            ("review-forge-v2", 10),
+        ]
     assert routes.split_of("review-forge", route) == split
+
+
+PUBLISHED = ["/v1/decisions", "/v1/scores", "/v1/feedback", "/v1/chat/completions"]
+
+
+def matched(rule: Obj) -> list[str]:
+    """Return the prefixes that a rule matches."""
+    assert all(m["path"]["type"] == "PathPrefix" for m in rule["matches"])
+    return [match["path"]["value"] for match in rule["matches"]]
+
+
+def test_the_route_publishes_what_callers_need_and_no_more():
+    (rule,) = routes.build(make(), (Backend(1, 100, "stable"),))["spec"]["rules"]
+    assert matched(rule) == PUBLISHED
+    assert "filters" not in rule
+
+
+@pytest.mark.parametrize("path", ["/retain", "/retain/"])
+def test_below_a_prefix_each_path_loses_it(path: str):
+    traffic = {"parentRefs": [{"name": "public"}], "path": path}
+    rules_made = routes.build(make(traffic=traffic), (Backend(1, 100, "stable"),))["spec"]["rules"]
+    assert [matched(rule) for rule in rules_made] == [[f"/retain{p}"] for p in PUBLISHED]
+    assert [rule["filters"] for rule in rules_made] == [
+        [
+            {
+                "type": "URLRewrite",
+                "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": p}},
+            }
+        ]
+        for p in PUBLISHED
+    ]
+
+
+def test_rules_that_somebody_made_differ_are_no_split_of_ours():
+    traffic = {"parentRefs": [{"name": "public"}], "path": "/retain"}
+    split = (Backend(1, 90, "stable"), Backend(2, 10, "candidate"))
+    route = routes.build(make(traffic=traffic), split)
+    assert routes.split_of("review-forge", route) == split
+    route["spec"]["rules"][-1]["backendRefs"][1]["weight"] = 20
+    assert routes.split_of("review-forge", route) == (*split, Backend(2, 20, "candidate"))
 
 
 def test_backends_of_other_names_are_not_ours():

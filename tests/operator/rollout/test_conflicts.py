@@ -55,6 +55,7 @@ def serving() -> World:
         ("Deployment", f"{NAME}-v1"),
         ("Service", f"{NAME}-v1"),
         ("ConfigMap", f"{NAME}-rules"),
+        ("ConfigMap", f"{NAME}-serving"),
     ],
 )
 def test_a_taken_name_is_told_left_alone_and_used_once_it_is_free(

@@ -299,6 +299,21 @@ def test_weights_that_somebody_else_wrote_are_put_back(canary: World):
     assert canary.split() == {1: 90, 2: 10}
 
 
+def test_weights_of_one_rule_that_somebody_else_wrote_are_put_back(canary: World):
+    traffic = canary.obj("PolicyDeployment", NAME)["spec"]["traffic"]
+    canary.edit(traffic={**traffic, "path": "/retain"})
+    canary.run()
+    *rules, last = canary.obj("HTTPRoute", NAME)["spec"]["rules"]
+    assert len(rules) == 3
+    refs = [{**r, "weight": 50} for r in last["backendRefs"]]
+    spec = canary.obj("HTTPRoute", NAME)["spec"]
+    canary.change(
+        "HTTPRoute", NAME, spec={**spec, "rules": [*rules, {**last, "backendRefs": refs}]}
+    )
+    canary.run()
+    assert canary.split() == {1: 90, 2: 10}
+
+
 def test_a_cluster_without_the_gateway_api_is_told():
     world = World(gateway_api=False)
     world.run()

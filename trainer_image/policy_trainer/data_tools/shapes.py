@@ -12,6 +12,7 @@ from typing import Any
 from policy_api.v1alpha1.recipes.blocks import RecipeBlocks
 from policy_api.v1alpha1.recipes.common import TEXT_RECIPES, Recipe
 from policy_api.v1alpha1.recipes.plan_preference import PlanPreference
+from policy_models import prompts
 
 from policy_trainer import checks
 from policy_trainer.data import Place, Row
@@ -87,7 +88,7 @@ def _rendered(row: Row, field: str, place: Place) -> str:
     if isinstance(value, str) and value.strip():
         return value
     if isinstance(value, dict | list) and value:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+        return prompts.of_object(value)
     found = "is missing" if field not in row else f"is {json.dumps(value)[:60]}"
     raise place.error(
         f"field {field!r} {found}, wanted a text or an object that is not empty", field

@@ -98,7 +98,7 @@ class LocalAsker:
         self, asked: Sequence[str], words: Sequence[str]
     ) -> tuple[torch.Tensor, list[int]]:
         """Return the probability of each word as the reply, (questions, words), and the tokens."""
-        before = [rendering.asked(self._tokenizer, question) for question in asked]
+        before = [rendering.ask(self._tokenizer, question).text for question in asked]
         lengths = [len(self._tokens(question)) for question in before]
         self._check(max(lengths))
         options = self._options(before[0], words)

@@ -1,0 +1,1 @@
+"""One step each; a step that a release had is never changed."""
