@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from policy_api.base import rfc3339
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.errors import AlreadyExists, Conflict
+from policy_operator.machinery.errors import AlreadyExists, ApiError, Conflict
 from policy_operator.machinery.events import Event
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Monitoring, Signal
@@ -98,6 +98,9 @@ class World:
     """What the API server has and the cache does not know yet."""
     hidden: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """Objects that the API server has and no watch of ours tells of, by kind and name."""
+
+    refusal: ApiError | None = None
+    """What the API server says to every dry-run."""
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -180,9 +183,13 @@ class World:
         return obj
 
     async def apply(
-        self, manifest: dict[str, Any], *, seen: dict[str, Any] | None
+        self, manifest: dict[str, Any], *, seen: dict[str, Any] | None, dry_run: bool = False
     ) -> dict[str, Any]:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if dry_run:
+            if self.refusal is not None:
+                raise self.refusal
+            return manifest
         if (kind, name) not in self.hidden:
             self._test(kind, name, seen)
         self._write("apply", kind, name)

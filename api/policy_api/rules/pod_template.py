@@ -5,11 +5,12 @@ other list is one value. What we have set stays: a template that says otherwise 
 path of what it says. What we have not set is the user's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from policy_api.keys import GROUP, LABEL_MANAGED_BY
+from policy_api.rules.pod_security import CONTAINERS, dict_of, hardened, objects, weakened
 
 Obj = dict[str, Any]
 
@@ -35,11 +36,6 @@ MERGE_KEYS: Mapping[str, str] = {
 _CHOICES = ("env", "ports", "volumeMounts", "volumes")
 # Sources are looked through in their order: ours come first, and lose to names that follow.
 _APPENDED = ("envFrom",)
-_CONTAINERS = ("initContainers", "containers")
-
-# What a container of the user's is given unless it says otherwise, as the restricted pod security
-# standard wants it: https://kubernetes.io/docs/concepts/security/pod-security-standards/
-_HARDENED: Obj = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 class TemplateError(ValueError):
@@ -91,12 +87,12 @@ def _refuse_strangers(theirs: Obj, terms: Terms) -> None:
     for key in theirs:
         if key not in ("metadata", "spec"):
             raise TemplateError(f"{terms.place}.{key} is unknown: a template has metadata and spec")
-    for key in _dict(theirs.get("metadata")):
+    for key in dict_of(theirs.get("metadata")):
         if key not in ("labels", "annotations"):
             raise TemplateError(
                 f"{terms.place}.metadata.{key} can't be set: only labels and annotations can"
             )
-        for name in _dict(theirs["metadata"][key]):
+        for name in dict_of(theirs["metadata"][key]):
             if name.startswith(f"{GROUP}/") or name == LABEL_MANAGED_BY:
                 raise TemplateError(
                     f"{terms.place}.metadata.{key}[{name}] is the operator's own: remove it"
@@ -153,18 +149,23 @@ def _list(
 ) -> list[Obj]:
     """Merge two lists of named objects: ours first, in their order."""
     by = MERGE_KEYS[key]
-    made = {item[by]: item for item in ours}
+    made = {_id(item[by]): item for item in ours}
     new: list[Obj] = []
     for index, item in enumerate(theirs):
         if not isinstance(item, dict) or not isinstance(item.get(by), str | int):
             raise TemplateError(f"{terms.place}.{path}[{index}] has no {by}: set it")
-        name = item[by]
+        name = _id(item[by])
         where = f"{path}[{name}]"
         if name in made:
             made[name] = _object(made[name], item, where, terms, choice=key in _CHOICES)
         else:
             new.append(_object({}, item, where, terms))
     return [*made.values(), *new]
+
+
+def _id(value: str | int) -> str | int:
+    """Return the key of an item of a list; a path is the same with a slash at its end."""
+    return value.rstrip("/") or "/" if isinstance(value, str) else value
 
 
 def _contradicts(terms: Terms, path: str, what: str) -> TemplateError:
@@ -194,62 +195,11 @@ def _at(template: Obj, path: str) -> Any:
     return here
 
 
-def weakened(template: Obj) -> Iterator[str]:
-    """Yield the path of everything that takes away what the restricted standard protects."""
-    spec = template.get("spec")
-    if not isinstance(spec, dict):
-        return
-    yield from (f"spec.{k}" for k in ("hostIPC", "hostNetwork", "hostPID") if spec.get(k) is True)
-    yield from _weak_context(spec.get("securityContext"), "spec.securityContext")
-    for key in (*_CONTAINERS, "volumes"):
-        for index, item in enumerate(_objects(spec.get(key))):
-            where = f"spec.{key}[{item.get('name', index)}]"
-            if key == "volumes":
-                yield from (f"{where}.hostPath" for _ in range("hostPath" in item))
-                continue
-            yield from _weak_context(item.get("securityContext"), f"{where}.securityContext")
-            for port in _objects(item.get("ports")):
-                if port.get("hostPort"):
-                    yield f"{where}.ports[{port.get('containerPort')}].hostPort"
-
-
-def _weak_context(context: Any, path: str) -> Iterator[str]:
-    if not isinstance(context, dict):
-        return
-    for key, value in (("allowPrivilegeEscalation", True), ("privileged", True)):
-        if context.get(key) is value:
-            yield f"{path}.{key}"
-    if context.get("runAsNonRoot") is False:
-        yield f"{path}.runAsNonRoot"
-    if context.get("runAsUser") == 0 and _is_number(context.get("runAsUser")):
-        yield f"{path}.runAsUser"
-    for key in ("seccompProfile", "appArmorProfile"):
-        if _dict(context.get(key)).get("type") == "Unconfined":
-            yield f"{path}.{key}.type"
-    if context.get("procMount") == "Unmasked":
-        yield f"{path}.procMount"
-    if _dict(context.get("capabilities")).get("add") not in (None, [], ["NET_BIND_SERVICE"]):
-        yield f"{path}.capabilities.add"
-
-
-def _dict(value: Any) -> Obj:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[Obj]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
-
-
 def _hardened(spec: Obj, ours: Obj) -> Obj:
     """Give the user's own containers the protection that a pod security standard asks for."""
     made = dict(spec)
-    for key in _CONTAINERS:
+    for key in CONTAINERS:
         if key in spec:
             mine = [c["name"] for c in ours.get(key) or ()]
-            made[key] = [c if c.get("name") in mine else _harden(c) for c in _objects(spec[key])]
+            made[key] = [c if c.get("name") in mine else hardened(c) for c in objects(spec[key])]
     return made
-
-
-def _harden(container: Obj) -> Obj:
-    context = {**_HARDENED, **_dict(container.get("securityContext"))}
-    return {**container, "securityContext": context}

@@ -1,4 +1,7 @@
-"""A pod template that users add to what the operator sets: what the API server can check of it."""
+"""A pod template that users add to what the operator sets: what the API server can check of it.
+
+`PodTemplate` is what all templates share; each use has the rules of its own container.
+"""
 
 from typing import Any
 
@@ -32,7 +35,7 @@ _LIST: Schema = {
             "name": {
                 "type": "string",
                 "maxLength": 63,
-                "description": f"`{SERVER_CONTAINER}` is the container that answers.",
+                "description": "A name of the operator's own adds to that container.",
             },
             "image": {"type": "string", "description": "Image of a container of your own."},
             "command": {**_WORDS, "description": "Command of a container of your own."},
@@ -66,8 +69,8 @@ def pod_spec() -> Schema:
             "containers": {
                 **_LIST,
                 "description": (
-                    f"Merged by name: `{SERVER_CONTAINER}` gets more environment and mounts, "
-                    "others run beside it."
+                    "Merged by name: the operator's own gets more environment and mounts, others "
+                    "run beside it."
                 ),
             },
             "initContainers": {**_LIST, "description": "Run before the others, in this order."},
@@ -94,31 +97,45 @@ class TemplateMetadata(ApiModel):
     )
 
 
-class ServerTemplate(ApiModel):
-    """What the server pods have beside what the operator sets, as in a Deployment's template."""
+TEMPLATE_RULES = (
+    _ours("labels"),
+    _ours("annotations"),
+    *(_never(f) for f in ("automountServiceAccountToken", "hostNetwork", "hostPID", "hostIPC")),
+    rule(
+        "!has(self.spec) || !has(self.spec.securityContext) || "
+        "!has(self.spec.securityContext.runAsNonRoot) || self.spec.securityContext.runAsNonRoot",
+        "spec.securityContext.runAsNonRoot can't be false",
+    ),
+)
 
-    model_config = rules(
-        _ours("labels"),
-        _ours("annotations"),
-        *(_never(f) for f in ("automountServiceAccountToken", "hostNetwork", "hostPID", "hostIPC")),
+
+def elsewhere(container: str, image: str) -> tuple[dict[str, str], ...]:
+    """Return the rules about the container that we set: its command and its image.
+
+    Args:
+        container: Its name.
+        image: The field that has its image.
+    """
+    beside = (
+        "!has(self.spec) || !has(self.spec.containers) || "
+        f"self.spec.containers.all(c, c.name != '{container}'"
+    )
+    return (
         rule(
-            "!has(self.spec) || !has(self.spec.securityContext) || "
-            "!has(self.spec.securityContext.runAsNonRoot) || "
-            "self.spec.securityContext.runAsNonRoot",
-            "spec.securityContext.runAsNonRoot can't be false",
+            f"{beside} || !(has(c.command) || has(c.args)))",
+            f"the command of container {container} is the operator's: set neither command nor args",
         ),
         rule(
-            "!has(self.spec) || !has(self.spec.containers) || self.spec.containers.all(c, "
-            f"c.name != '{SERVER_CONTAINER}' || !(has(c.command) || has(c.args)))",
-            f"the command of container {SERVER_CONTAINER} is the operator's: set neither command "
-            "nor args",
-        ),
-        rule(
-            "!has(self.spec) || !has(self.spec.containers) || self.spec.containers.all(c, "
-            f"c.name != '{SERVER_CONTAINER}' || !has(c.image))",
-            f"set the image of container {SERVER_CONTAINER} in spec.server.image",
+            f"{beside} || !has(c.image))",
+            f"set the image of container {container} in {image}",
         ),
     )
+
+
+class PodTemplate(ApiModel):
+    """What pods have beside what the operator sets, as in a Deployment's or a Job's template."""
+
+    model_config = rules(*TEMPLATE_RULES)
 
     metadata: TemplateMetadata | None = Field(
         default=None, description="Labels and annotations of the pods."
@@ -131,3 +148,9 @@ class ServerTemplate(ApiModel):
         ),
         json_schema_extra=pod_spec(),
     )
+
+
+class ServerTemplate(PodTemplate):
+    """What the server pods have beside what the operator sets."""
+
+    model_config = rules(*TEMPLATE_RULES, *elsewhere(SERVER_CONTAINER, "spec.server.image"))

@@ -23,6 +23,9 @@ from policy_operator.rollout.summary import blocked_event, degraded_event, summa
 from policy_operator.rollout.target import Target, resolve
 from policy_operator.rollout.types import Decision, Observed, PolicyDeployment
 
+# What the API server refuses without a rule of its own, it may take later.
+LOOK_AGAIN = timedelta(minutes=1)
+
 
 def decide(pdep: PolicyDeployment, observed: Observed, now: datetime) -> Decision:
     """Return the new status and what has to be written so that it is true.
@@ -100,7 +103,10 @@ def judge(
     if pdep.unknown is not None:
         return state.say(False, reasons.UNKNOWN_FIELD, skew.waits(pdep.unknown))
     if invalid is not None:
-        return state.say(False, reasons.SERVER_INVALID, invalid)
+        state = state.say(False, reasons.SERVER_INVALID, invalid)
+        # A policy or a webhook may take it later; nothing tells when.
+        again = observed.refused is not None
+        return state.check_at(state.now + LOOK_AGAIN) if again else state
     return _pursue(pdep, observed, state, stamps, rules_stamp)
 
 
@@ -214,8 +220,11 @@ def _manifests(
 ) -> tuple[dict[int, tuple[Obj, ...]], str | None]:
     """Return the server of each version that runs or may be started by this decision.
 
-    With a spec.server that can't be there are none, and why: all servers stay as they are.
+    With a spec.server that can't be there are none, and the sentence says why: all servers stay as
+    they are.
     """
+    if observed.refused is not None:
+        return {}, f"the API server refuses these pods: {observed.refused}"
     status = pdep.status
     roles = (status.stable, status.candidate, status.previous)
     wanted = {r.version for r in roles if r is not None}

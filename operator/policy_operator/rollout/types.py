@@ -165,6 +165,9 @@ class Observed:
     serving: str | None = None
     """Checksum of the ConfigMap that servers read, as applied; None: there is none of ours."""
 
+    refused: str | None = None
+    """What the API server has just said against the servers that spec.server describes."""
+
     def taken(self, kind: str, name: str) -> Foreign | None:
         """Return the object that is not ours and has this name, if one is known."""
         return next((f for f in self.foreign if (f.kind, f.name) == (kind, name)), None)

@@ -116,7 +116,7 @@ def test_lists_of_named_objects_merge_by_their_keys():
 
 
 def test_a_container_beside_ours_is_hardened_unless_it_says_otherwise():
-    own = {"readOnlyRootFilesystem": True, "capabilities": {"drop": ["NET_RAW"]}}
+    own = {"readOnlyRootFilesystem": True, "capabilities": {"add": ["NET_BIND_SERVICE"]}}
     made = merged(
         spec(
             containers=[{"name": "a"}, {"name": "b", "securityContext": own}],
@@ -125,7 +125,8 @@ def test_a_container_beside_ours_is_hardened_unless_it_says_otherwise():
     )
     contexts = [c["securityContext"] for c in (*made["containers"][1:], *made["initContainers"])]
     strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    assert contexts == [strict, {"allowPrivilegeEscalation": False, **own}, strict]
+    more = {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+    assert contexts == [strict, {**strict, **own, "capabilities": more}, strict]
 
 
 def test_what_may_be_set_otherwise_and_what_may_be_raised():
@@ -194,6 +195,30 @@ REFUSED: list[tuple[Obj, str]] = [
     (
         spec(securityContext={"seccompProfile": {"type": "Unconfined"}}),
         "spec.securityContext.seccompProfile.type takes away",
+    ),
+    (
+        spec(containers=[{"name": "x", "securityContext": {"capabilities": {"drop": ["MKNOD"]}}}]),
+        "spec.containers[x].securityContext.capabilities.drop takes away",
+    ),
+    (
+        spec(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
+        "spec.securityContext.sysctls[kernel.msgmax] takes away",
+    ),
+    (
+        spec(securityContext={"seLinuxOptions": {"type": "spc_t"}}),
+        "spec.securityContext.seLinuxOptions.type takes away",
+    ),
+    (
+        spec(securityContext={"windowsOptions": {"hostProcess": True}}),
+        "spec.securityContext.windowsOptions.hostProcess takes away",
+    ),
+    (
+        spec(volumes=[{"name": "share", "nfs": {"server": "s", "path": "/"}}]),
+        "spec.volumes[share].nfs takes away",
+    ),
+    (
+        server(volumeMounts=[{"name": "mine", "mountPath": "/tmp/"}]),
+        "spec.containers[server].volumeMounts[/tmp].name can't be set",
     ),
     (
         spec(terminationGracePeriodSeconds=5),
