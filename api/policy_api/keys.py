@@ -29,6 +29,9 @@ ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 
 # Annotations on what the operator makes.
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied"  # checksum of the manifest as applied
+ANNOTATION_TEMPLATE: Final = (
+    f"{GROUP}/pod-template"  # of a server: its pods, and what asked for them
+)
 ANNOTATION_ROLLBACK: Final = f"{GROUP}/rollback"  # on the HTTPRoute: why its weights went back
 
 # Annotation on a training's Job that the operator has suspended: why. A Job that is suspended

@@ -229,9 +229,12 @@ def _manifests(
     roles = (status.stable, status.candidate, status.previous)
     wanted = {r.version for r in roles if r is not None}
     wanted.add(resolve(pdep, observed, (), None).version or 0)
+    kept = {version: server.kept for version, server in observed.servers.items()}
     try:
         return {
-            version: servers.build(pdep, observed.versions[version], observed.server_image)
+            version: servers.build(
+                pdep, observed.versions[version], observed.server_image, kept.get(version)
+            )
             for version in sorted(wanted & set(observed.versions))
         }, None
     except TemplateError as error:

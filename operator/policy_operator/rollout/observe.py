@@ -25,7 +25,7 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.errors import ApiError
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import routes, rules, serving
+from policy_operator.rollout import kept, routes, rules, serving
 from policy_operator.rollout.types import (
     Observed,
     PolicyDeployment,
@@ -141,8 +141,8 @@ def server(
     deployment, service = (children[kind].get(version) for kind in ("Deployment", "Service"))
     stamps: dict[str, str | None] = {}
     if deployment is not None:
-        kept = deployment["spec"].get("replicas") == pdep.spec.server.replicas
-        stamps["Deployment"] = stamp_of(deployment) if kept else None
+        scaled = deployment["spec"].get("replicas") != pdep.spec.server.replicas
+        stamps["Deployment"] = None if scaled else stamp_of(deployment)
     if service is not None:
         stamps["Service"] = stamp_of(service)
     return ServerObserved(
@@ -152,6 +152,7 @@ def server(
         # Without its Service these are somebody else's.
         endpoints=endpoints(cache.list("EndpointSlice", namespace, labels)) if service else 0,
         trouble=trouble(cache.list("Pod", namespace, labels), deployment),
+        kept=kept.read(deployment) if deployment is not None else None,
     )
 
 

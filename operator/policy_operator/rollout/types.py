@@ -69,6 +69,15 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The pod template of a server as it was applied."""
+
+    of: str
+    """Checksum of what it was made from."""
+    template: Obj
+
+
+@dataclass(frozen=True)
 class ServerObserved:
     """Deployment and Service of one version."""
 
@@ -81,6 +90,8 @@ class ServerObserved:
     """Ready addresses in the Service's EndpointSlices."""
     trouble: str = ""
     """Why a pod is not ready, if one says."""
+    kept: Kept | None = None
+    """Its pod template, which stays while nobody asks for another one."""
 
     @property
     def applied(self) -> str | None:
