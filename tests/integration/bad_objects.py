@@ -504,6 +504,35 @@ BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
         {"server": {"auth": {"type": "Token", "token": {"secretRef": {"name": "a"}}}}},
         "spec.server.auth.token.secretRef.key: Required value",
     ),
+    (
+        {"server": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}},
+        "spec.server.autoscaling: Invalid value: minReplicas must not be above maxReplicas",
+    ),
+    ({"server": {"autoscaling": {}}}, "spec.server.autoscaling.maxReplicas: Required value"),
+    (
+        {"server": {"autoscaling": {"maxReplicas": 2, "metrics": []}}},
+        "should have at least 1 items",
+    ),
+    (
+        {"server": {"template": {"spec": {"hostNetwork": True}}}},
+        "spec.server.template: Invalid value: spec.hostNetwork can't be true",
+    ),
+    (
+        {"server": {"template": {"spec": {"securityContext": {"runAsNonRoot": False}}}}},
+        "spec.securityContext.runAsNonRoot can't be false",
+    ),
+    (
+        {"server": {"template": {"spec": {"containers": [{"name": "server", "args": ["-v"]}]}}}},
+        "the command of container server is the operator's: set neither command nor args",
+    ),
+    (
+        {"server": {"template": {"spec": {"containers": [{"name": "server", "image": "x"}]}}}},
+        "set the image of container server in spec.server.image",
+    ),
+    (
+        {"server": {"template": {"metadata": {"labels": {"policyops.dev/version": "9"}}}}},
+        "metadata.labels: app.kubernetes.io/managed-by and all of policyops.dev are the operator's",
+    ),
     ({"server": {"replicas": 0}}, "spec.server.replicas in body should be greater than or equal"),
 ]
 

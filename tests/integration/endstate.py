@@ -18,6 +18,8 @@ KINDS = (
     "Service",
     "ConfigMap",
     "Deployment",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
     "HTTPRoute",
 )
 _DROPPED = {

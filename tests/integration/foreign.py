@@ -32,6 +32,21 @@ _BODIES: dict[str, Obj] = {
         "apiVersion": "apps/v1",
         "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": _POD},
     },
+    "PodDisruptionBudget": {
+        "apiVersion": "policy/v1",
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    },
+    "HorizontalPodAutoscaler": {
+        "apiVersion": "autoscaling/v2",
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "maxReplicas": 3,
+        },
+    },
+    "NetworkPolicy": {
+        "apiVersion": "networking.k8s.io/v1",
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}},
+    },
     "ConfigMap": {"apiVersion": "v1", "data": {"key": "theirs"}},
     "PrometheusRule": {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -46,7 +61,13 @@ _BODIES: dict[str, Obj] = {
     },
 }
 # A status that some controller writes soon, after which the object stays as it is.
-_SETTLED = {"HTTPRoute": "parents", "Deployment": "observedGeneration", "Job": "conditions"}
+_SETTLED = {
+    "HTTPRoute": "parents",
+    "Deployment": "observedGeneration",
+    "Job": "conditions",
+    "PodDisruptionBudget": "observedGeneration",
+    "HorizontalPodAutoscaler": "conditions",
+}
 OURS = {
     LABEL_MANAGED_BY: FIELD_MANAGER,
     LABEL_DEPLOYMENT: "forge",

@@ -16,6 +16,7 @@ from policy_api.base import (
     rule,
     rules,
 )
+from policy_api.v1alpha1.autoscaling import Autoscaling
 from policy_api.v1alpha1.callers import Auth
 from policy_api.v1alpha1.inputs import TrainingRef
 from policy_api.v1alpha1.pod_template import ServerTemplate
@@ -44,7 +45,12 @@ class Server(ApiModel):
         max_length=512,
         description="Image with policy_server; unset: the operator's own server image.",
     )
-    replicas: int = Field(default=1, ge=1, le=1000, description="Pods of each version.")
+    replicas: int = Field(
+        default=1, ge=1, le=1000, description="Pods of each version, without autoscaling."
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="As many pods as are needed; unset: replicas."
+    )
     auth: Auth | None = Field(
         default=None, description="Who may ask for decisions; unset: whoever reaches the server."
     )

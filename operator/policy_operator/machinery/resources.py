@@ -42,6 +42,8 @@ RESOURCES: dict[str, Resource] = {
     "Secret": Resource("", "v1", "secrets", cached=False),
     "Deployment": Resource("apps", "v1", "deployments"),
     "EndpointSlice": Resource("discovery.k8s.io", "v1", "endpointslices"),
+    "PodDisruptionBudget": Resource("policy", "v1", "poddisruptionbudgets"),
+    "HorizontalPodAutoscaler": Resource("autoscaling", "v2", "horizontalpodautoscalers"),
     "Gateway": Resource("gateway.networking.k8s.io", "v1", "gateways", cached=False),
     "HTTPRoute": Resource("gateway.networking.k8s.io", "v1", "httproutes"),
     "PrometheusRule": Resource("monitoring.coreos.com", "v1", "prometheusrules"),

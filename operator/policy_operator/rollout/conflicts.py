@@ -13,7 +13,7 @@ from policy_operator.children import Foreign
 from policy_operator.rollout import rules, serving
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
-from policy_operator.rollout.types import Observed, PolicyDeployment
+from policy_operator.rollout.types import SERVER_KINDS, Observed, PolicyDeployment
 
 # No watch tells of an object without our label: whether the name is free now is tried.
 LOOK_AGAIN = timedelta(seconds=30)
@@ -23,6 +23,13 @@ def of_server(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple
     """Return what has the name of a version's Deployment or Service."""
     name = server_name(pdep.meta.name, version)
     found = (observed.taken(kind, name) for kind in ("Deployment", "Service"))
+    return tuple(f for f in found if f is not None)
+
+
+def beside_server(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
+    """Return what has the name of what a version can serve without."""
+    name = server_name(pdep.meta.name, version)
+    found = (observed.taken(kind, name) for kind in SERVER_KINDS[2:])
     return tuple(f for f in found if f is not None)
 
 
@@ -56,10 +63,15 @@ def of_candidate(pdep: PolicyDeployment, observed: Observed, version: int) -> tu
 
 def every(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> tuple[Foreign, ...]:
     """Return everything that has the name of a child that should be there."""
-    servers = [f for v in sorted(state.running()) for f in of_server(pdep, observed, v)]
+    servers = [
+        f
+        for v in sorted(state.running())
+        for find in (of_server, beside_server)
+        for f in find(pdep, observed, v)
+    ]
     shared = (of_serving, of_route) if state.running() else ()
     return (
-        *(f for find in shared for f in find(pdep, observed)),
+        *(f for look in shared for f in look(pdep, observed)),
         *servers,
         *of_rules(pdep, observed),
     )

@@ -21,7 +21,7 @@ from policy_operator.rollout.plan import plan
 from policy_operator.rollout.state import RolloutState, Verdict
 from policy_operator.rollout.summary import blocked_event, degraded_event, summarize
 from policy_operator.rollout.target import Target, resolve
-from policy_operator.rollout.types import Decision, Observed, PolicyDeployment
+from policy_operator.rollout.types import Decision, InvalidServerError, Observed, PolicyDeployment
 
 # What the API server refuses without a rule of its own, it may take later.
 LOOK_AGAIN = timedelta(minutes=1)
@@ -229,15 +229,19 @@ def _manifests(
     roles = (status.stable, status.candidate, status.previous)
     wanted = {r.version for r in roles if r is not None}
     wanted.add(resolve(pdep, observed, (), None).version or 0)
-    kept = {version: server.kept for version, server in observed.servers.items()}
+    idle = status.previous.version if status.previous is not None else None
     try:
         return {
             version: servers.build(
-                pdep, observed.versions[version], observed.server_image, kept.get(version)
+                pdep,
+                observed.versions[version],
+                observed.server_image,
+                observed.servers.get(version),
+                frozen=version == idle,
             )
             for version in sorted(wanted & set(observed.versions))
         }, None
-    except TemplateError as error:
+    except (TemplateError, InvalidServerError) as error:
         return {}, str(error)
 
 

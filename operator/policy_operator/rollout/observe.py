@@ -25,8 +25,9 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.errors import ApiError
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import kept, routes, rules, serving
+from policy_operator.rollout import kept, routes, rules, scaling, serving
 from policy_operator.rollout.types import (
+    SERVER_KINDS,
     Observed,
     PolicyDeployment,
     RouteObserved,
@@ -139,12 +140,11 @@ def server(
     namespace = pdep.meta.namespace
     labels = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
     deployment, service = (children[kind].get(version) for kind in ("Deployment", "Service"))
-    stamps: dict[str, str | None] = {}
-    if deployment is not None:
-        scaled = deployment["spec"].get("replicas") != pdep.spec.server.replicas
-        stamps["Deployment"] = None if scaled else stamp_of(deployment)
-    if service is not None:
-        stamps["Service"] = stamp_of(service)
+    found = {kind: of[version] for kind, of in children.items() if version in of}
+    stamps = {kind: stamp_of(obj) for kind, obj in found.items()}
+    replicas = deployment["spec"].get("replicas") if deployment is not None else None
+    if deployment is not None and not scaling.as_wanted(pdep, replicas):
+        stamps["Deployment"] = None
     return ServerObserved(
         version=version,
         stamps=stamps,
@@ -152,6 +152,7 @@ def server(
         # Without its Service these are somebody else's.
         endpoints=endpoints(cache.list("EndpointSlice", namespace, labels)) if service else 0,
         trouble=trouble(cache.list("Pod", namespace, labels), deployment),
+        replicas=replicas,
         kept=kept.read(deployment) if deployment is not None else None,
     )
 
@@ -281,7 +282,7 @@ def _own(cache: Cache, pdep: PolicyDeployment, kind: str, name: str) -> Obj | No
 
 
 def _servers(cache: Cache, pdep: PolicyDeployment, kind: str) -> dict[int, Obj]:
-    """Return the versions' Deployments or Services by number, without those being deleted."""
+    """Return the versions' objects of a kind by number, without those being deleted."""
     ours = {LABEL_DEPLOYMENT: pdep.meta.name}
     return {
         number: obj
@@ -296,8 +297,7 @@ def _foreign(cache: Cache, pdep: PolicyDeployment) -> Iterator[Foreign]:
     """Yield what carries our labels, or a name of ours, and is not ours, as far as watches tell."""
     namespace, name = pdep.meta.namespace, pdep.meta.name
     found = [
-        *cache.list("Deployment", namespace, {LABEL_DEPLOYMENT: name}),
-        *cache.list("Service", namespace, {LABEL_DEPLOYMENT: name}),
+        *(o for k in SERVER_KINDS for o in cache.list(k, namespace, {LABEL_DEPLOYMENT: name})),
         cache.get("HTTPRoute", namespace, name),
         cache.get("PrometheusRule", namespace, rules.object_name(pdep, "PrometheusRule")),
         cache.get("ConfigMap", namespace, rules.object_name(pdep, "ConfigMap")),
@@ -334,8 +334,8 @@ def read(
         foreign: Objects of others that writes have just met: no watch tells of most of them.
     """
     namespace, name = pdep.meta.namespace, pdep.meta.name
-    children = {kind: _servers(cache, pdep, kind) for kind in ("Deployment", "Service")}
-    numbers = set(children["Deployment"]) | set(children["Service"])
+    children = {kind: _servers(cache, pdep, kind) for kind in SERVER_KINDS}
+    numbers = {number for of in children.values() for number in of}
     there = _own(cache, pdep, "HTTPRoute", name)
     found_rules = []
     kinds: tuple[RulesKind, ...] = ("PrometheusRule", "ConfigMap")

@@ -77,6 +77,8 @@ def _servers(
         missing = tuple(m for m in missing if not _taken(observed, m))
         if missing:
             found.append(ApplyServer(version, missing))
+        name, kinds = wanted[0]["metadata"]["name"], {m["kind"] for m in wanted}
+        found += [DeleteObject(kind, name) for kind in have if kind not in kinds]
     return found
 
 

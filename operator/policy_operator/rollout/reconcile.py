@@ -31,6 +31,7 @@ from policy_operator.rollout.seen import Seen
 from policy_operator.rollout.state import Verdict
 from policy_operator.rollout.summary import unable
 from policy_operator.rollout.types import (
+    SERVER_KINDS,
     Action,
     ApplyRoute,
     ApplyRules,
@@ -55,6 +56,8 @@ _NEEDS = (
     "Service",
     "EndpointSlice",
     "Pod",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
     "ConfigMap",
     "HTTPRoute",
     "PrometheusRule",
@@ -247,7 +250,7 @@ async def _apply(
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)
         case DeleteServer():
             child = server_name(name, action.version)
-            for kind in ("Deployment", "Service"):
+            for kind in SERVER_KINDS:
                 await _delete(kind, child, pdep, ctx)
         case DeleteObject():
             await _delete(action.kind, action.name, pdep, ctx)

@@ -1,35 +1,47 @@
-"""One version's Deployment and Service."""
+"""One version's server: its Deployment and Service, and what stands beside them."""
 
 from policy_api.keys import LABEL_DEPLOYMENT, LABEL_VERSION
 
-from policy_operator.children import stamp
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import kept, pods
+from policy_operator.rollout import kept, pods, scaling
 from policy_operator.rollout.manifests import metadata, server_name
-from policy_operator.rollout.types import SERVICE_PORT, SETTLE_SECONDS, Kept, PolicyDeployment
+from policy_operator.rollout.types import (
+    SERVICE_PORT,
+    SETTLE_SECONDS,
+    PolicyDeployment,
+    ServerObserved,
+)
 
 
 def build(
-    pdep: PolicyDeployment, record: VersionRecord, image: str, running: Kept | None = None
+    pdep: PolicyDeployment,
+    record: VersionRecord,
+    image: str,
+    running: ServerObserved | None = None,
+    *,
+    frozen: bool = False,
 ) -> tuple[Obj, ...]:
-    """Return the Deployment and the Service that serve one version.
+    """Return what serves one version: first the Deployment and the Service.
 
     Args:
         pdep: Its owner.
         record: The version.
         image: The operator's server image, for a spec that names none.
-        running: The pod template that it has; it stays while nobody asks for another one.
+        running: What there is of it: its pods stay while nobody asks for others.
+        frozen: Whether it is not scaled now.
 
     Raises:
-        TemplateError: spec.server.template can't be merged; the text is a sentence for the user.
+        TemplateError, InvalidServerError: spec.server says what can't be; the text is a sentence
+            for the user.
     """
     version = record.version
     name = server_name(pdep.meta.name, version)
     selector = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
     asked = kept.asked(pdep, record)
-    if running is not None and running.of == asked:
-        template = running.template
+    have = running.kept if running is not None else None
+    if have is not None and have.of == asked:
+        template = have.template
     else:
         template = pods.template(pdep, record, image)
     meta = metadata(pdep, name, version)
@@ -38,7 +50,6 @@ def build(
         "kind": "Deployment",
         "metadata": {**meta, "annotations": kept.annotation(asked, template)},
         "spec": {
-            "replicas": pdep.spec.server.replicas,
             "selector": {"matchLabels": selector},
             "minReadySeconds": SETTLE_SECONDS,
             "revisionHistoryLimit": 2,
@@ -60,4 +71,6 @@ def build(
             ],
         },
     }
-    return stamp(deployment, service)
+    there = running.replicas if running is not None else None
+    made = scaling.stamped(pdep, deployment, service, there)
+    return *made, *scaling.children(pdep, version, frozen=frozen)

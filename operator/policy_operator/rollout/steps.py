@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from policy_api import reasons
 from policy_api.v1alpha1.deployment import CandidateStatus, PreviousStatus, StableStatus, Step
 
-from policy_operator.rollout import conflicts
+from policy_operator.rollout import conflicts, scaling
 from policy_operator.rollout.rollback import give_up
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import DRAIN_SECONDS, Observed, PolicyDeployment
@@ -49,7 +49,7 @@ def readiness(
     """
     if taken := conflicts.of_candidate(pdep, observed, version):
         return Readiness(False, reasons.NAME_CONFLICT, conflicts.sentence(taken))
-    wanted = pdep.spec.server.replicas
+    wanted = scaling.fewest(pdep)
     server = observed.servers.get(version)
     if server is None or server.applied is None or server.applied != stamps.get(version):
         return Readiness(

@@ -35,6 +35,14 @@ DRAIN_SECONDS = 10
 SETTLE_SECONDS = 2
 
 
+# What the server of one version is made of, in the order in which it is made.
+SERVER_KINDS = ("Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler")
+
+
+class InvalidServerError(ValueError):
+    """spec.server says what can't be; the text is a sentence for the user."""
+
+
 @dataclass(frozen=True)
 class PolicyDeployment:
     """The resource, parsed."""
@@ -79,7 +87,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class ServerObserved:
-    """Deployment and Service of one version."""
+    """The server of one version."""
 
     version: int
     stamps: Mapping[str, str | None] = field(default_factory=dict)
@@ -90,6 +98,8 @@ class ServerObserved:
     """Ready addresses in the Service's EndpointSlices."""
     trouble: str = ""
     """Why a pod is not ready, if one says."""
+    replicas: int | None = None
+    """How many pods its Deployment says that there should be."""
     kept: Kept | None = None
     """Its pod template, which stays while nobody asks for another one."""
 
@@ -186,7 +196,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class ApplyServer:
-    """Create or update a version's Deployment and Service, or the one of them that differs."""
+    """Create or update a version's server, or the parts of it that differ."""
 
     version: int
     manifests: tuple[Obj, ...]
@@ -217,14 +227,14 @@ class ApplyServing:
 
 @dataclass(frozen=True)
 class DeleteServer:
-    """Delete a version's Deployment and Service."""
+    """Delete all parts of a version's server."""
 
     version: int
 
 
 @dataclass(frozen=True)
 class DeleteObject:
-    """Delete the route or the rules."""
+    """Delete a child that is not wanted any more."""
 
     kind: str
     name: str
