@@ -82,6 +82,8 @@ class World:
     """Whether the Gateway's controller takes routes up."""
     gateway_api: bool = True
     """Whether the cluster has HTTPRoutes."""
+    apis: set[str] = field(default_factory=set)
+    """Plurals that the cluster has beside HTTPRoutes."""
     monitoring: Monitoring = field(default_factory=lambda: Monitoring(True, "Reachable"))
     blind: bool = False
     """Whether Prometheus has not loaded the rules."""
@@ -239,7 +241,7 @@ class World:
         return next((f"{k} is forbidden" for k in kinds if k in self.denied), None)
 
     async def has_api(self, group: str, version: str, plural: str) -> bool:
-        return plural == "httproutes" and self.gateway_api
+        return self.gateway_api if plural == "httproutes" else plural in self.apis
 
     def emit(self, obj: dict[str, Any], event: Event) -> None:
         self.events.append(event)

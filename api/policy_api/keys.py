@@ -21,6 +21,7 @@ LABEL_DEPLOYMENT: Final = f"{GROUP}/deployment"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
 LABEL_SWEEP: Final = f"{GROUP}/sweep"  # of Jobs that remove checkpoints
 LABEL_LEADER: Final = f"{GROUP}/leader"
+LABEL_METRICS: Final = f"{GROUP}/metrics"  # of namespaces that may read metrics: `allowed`
 LABEL_RULES: Final = f"{GROUP}/prometheus-rules"
 
 # Annotations: a person's word on a PolicyDeployment.

@@ -20,6 +20,7 @@ KINDS = (
     "Deployment",
     "PodDisruptionBudget",
     "HorizontalPodAutoscaler",
+    "NetworkPolicy",
     "HTTPRoute",
 )
 _DROPPED = {

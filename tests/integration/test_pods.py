@@ -68,6 +68,23 @@ def test_a_template_reaches_the_pods_where_only_restricted_ones_are_let_in(
     assert "/cache" in [m["mountPath"] for m in server["volumeMounts"]]
 
 
+def test_a_network_policy_comes_and_goes(api: Api, namespace: str, rollout: Rollout) -> None:
+    peer = {"ipBlock": {"cidr": "10.0.0.0/8"}}
+    rollout.serve(1, server={"networkPolicy": {"gatewayNamespaces": ["edge"], "peers": [peer]}})
+    made = api.get("NetworkPolicy", namespace, "forge")["spec"]
+    (rule,) = made["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "http"}]
+    assert peer in rule["from"]
+    (pod,) = api.list("Pod", namespace, "policyops.dev/deployment=forge")
+    assert made["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    rollout.edit({"spec": {"server": {"networkPolicy": {"peers": [{"ipBlock": {"cidr": "x"}}]}}}})
+    said = condition({"status": rollout.wait("ApplyFailed")}, "Progressing")["message"]
+    assert "the API server refuses" in said
+    assert "cidr" in said
+    rollout.edit({"spec": {"server": {"networkPolicy": None}}})
+    api.gone("NetworkPolicy", namespace, "forge")
+
+
 @pytest.mark.parametrize(
     ("pod", "said"),
     [

@@ -1,16 +1,17 @@
-"""Where the Prometheus operator is installed, the rules are a PrometheusRule."""
+"""Where the Prometheus operator is installed: a PrometheusRule, and a PodMonitor."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
 from integration import foreign
-from integration.client import Api, condition, new_namespace, until
+from integration.client import Api, Obj, condition, new_namespace, until
 from integration.operator_process import OperatorProcess
 from integration.rollout import Rollout
 
 pytestmark = pytest.mark.usefixtures("node", "gateway")
 
-NAME = "prometheusrules.monitoring.coreos.com"
+KINDS = {"PrometheusRule": "prometheusrules", "PodMonitor": "podmonitors"}
+GROUP = "monitoring.coreos.com"
 
 
 @pytest.fixture
@@ -18,45 +19,38 @@ def prometheus_operator(api: Api) -> Iterator[Callable[[], None]]:
     """Install the API of the Prometheus operator: its name and place; the schema is not ours."""
 
     def install() -> None:
-        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        version = {
-            "name": "v1",
-            "served": True,
-            "storage": True,
-            "schema": {"openAPIV3Schema": schema},
-        }
-        names = {
-            "kind": "PrometheusRule",
-            "listKind": "PrometheusRuleList",
-            "plural": "prometheusrules",
-            "singular": "prometheusrule",
-        }
-        spec = {
-            "group": "monitoring.coreos.com",
-            "scope": "Namespaced",
-            "names": names,
-            "versions": [version],
-        }
-        api.create(
-            {
-                "apiVersion": "apiextensions.k8s.io/v1",
-                "kind": "CustomResourceDefinition",
-                "metadata": {"name": NAME},
-                "spec": spec,
-            }
-        )
-        until(
-            "it is served",
-            lambda: (
-                condition(api.get("CustomResourceDefinition", None, NAME), "Established")["status"]
-                == "True"
-                and api.list("PrometheusRule") == []
-            ),
-        )
+        for kind, plural in KINDS.items():
+            api.create(definition(kind, plural))
+            until(f"{kind} is served", lambda kind=kind: served(api, kind))
 
     yield install
-    api.delete("CustomResourceDefinition", None, NAME)
-    api.gone("CustomResourceDefinition", None, NAME)
+    for plural in KINDS.values():
+        api.delete("CustomResourceDefinition", None, f"{plural}.{GROUP}")
+        api.gone("CustomResourceDefinition", None, f"{plural}.{GROUP}")
+
+
+def definition(kind: str, plural: str) -> Obj:
+    """Return the definition of a kind, as far as it matters to us."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+    }
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def served(api: Api, kind: str) -> bool:
+    """Whether the API server takes objects of the kind."""
+    found = api.get("CustomResourceDefinition", None, f"{KINDS[kind]}.{GROUP}")
+    return condition(found, "Established")["status"] == "True" and api.list(kind) == []
 
 
 def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
@@ -84,6 +78,10 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     (group,) = rule["spec"]["groups"]
     assert [r["alert"] for r in group["rules"]] == ["HighErrorRate"]
     api.gone("ConfigMap", namespace, "forge-rules")
+    monitor = until("a PodMonitor", lambda: api.find("PodMonitor", namespace, "forge"))
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "http", "path": "/metrics"}
+    assert monitor["metadata"]["ownerReferences"] == rule["metadata"]["ownerReferences"]
     rollout.register(2)
     rollout.target(2)
     rollout.wait("Promoted", stable=2, seconds=60)

@@ -19,6 +19,7 @@ from policy_api.base import (
 from policy_api.v1alpha1.autoscaling import Autoscaling
 from policy_api.v1alpha1.callers import Auth
 from policy_api.v1alpha1.inputs import TrainingRef
+from policy_api.v1alpha1.network import ServerNetworkPolicy
 from policy_api.v1alpha1.pod_template import ServerTemplate
 from policy_api.v1alpha1.serving import SERVING_RULES, ServingFields
 
@@ -58,6 +59,13 @@ class Server(ApiModel):
         default=None,
         description="Requests and limits of the server container, as in a pod.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    network_policy: ServerNetworkPolicy | None = Field(
+        default=None,
+        description=(
+            "Who may reach the pods, where the network enforces policies; unset: everybody. `{}` "
+            "lets in the Gateway, Prometheus and the deployment's own servers."
+        ),
     )
     template: ServerTemplate | None = Field(
         default=None,

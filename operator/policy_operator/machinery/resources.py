@@ -44,6 +44,8 @@ RESOURCES: dict[str, Resource] = {
     "EndpointSlice": Resource("discovery.k8s.io", "v1", "endpointslices"),
     "PodDisruptionBudget": Resource("policy", "v1", "poddisruptionbudgets"),
     "HorizontalPodAutoscaler": Resource("autoscaling", "v2", "horizontalpodautoscalers"),
+    "NetworkPolicy": Resource("networking.k8s.io", "v1", "networkpolicies"),
+    "PodMonitor": Resource("monitoring.coreos.com", "v1", "podmonitors"),
     "Gateway": Resource("gateway.networking.k8s.io", "v1", "gateways", cached=False),
     "HTTPRoute": Resource("gateway.networking.k8s.io", "v1", "httproutes"),
     "PrometheusRule": Resource("monitoring.coreos.com", "v1", "prometheusrules"),

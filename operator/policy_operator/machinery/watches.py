@@ -36,7 +36,9 @@ _MADE = (
     "Deployment",
     "PodDisruptionBudget",
     "HorizontalPodAutoscaler",
+    "NetworkPolicy",
     "HTTPRoute",
+    "PodMonitor",
     "PrometheusRule",
 )
 BY_KOPF = (KIND_TRAINING, KIND_DEPLOYMENT)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from policy_api import reasons
 
 from policy_operator.children import Foreign
-from policy_operator.rollout import rules, serving
+from policy_operator.rollout import rules, serving, shared
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import SERVER_KINDS, Observed, PolicyDeployment
@@ -52,6 +52,14 @@ def of_serving(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...
     return () if found is None else (found,)
 
 
+def of_shared(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...]:
+    """Return what has the name of what all versions share, and can serve without."""
+    found = (
+        observed.taken(m["kind"], m["metadata"]["name"]) for m in shared.wanted(pdep, observed)
+    )
+    return tuple(f for f in found if f is not None)
+
+
 def of_candidate(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
     """Return what keeps a version from taking traffic."""
     return (
@@ -69,9 +77,9 @@ def every(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> tu
         for find in (of_server, beside_server)
         for f in find(pdep, observed, v)
     ]
-    shared = (of_serving, of_route) if state.running() else ()
+    common = (of_serving, of_shared, of_route) if state.running() else ()
     return (
-        *(f for look in shared for f in look(pdep, observed)),
+        *(f for look in common for f in look(pdep, observed)),
         *servers,
         *of_rules(pdep, observed),
     )

@@ -15,7 +15,7 @@ from policy_operator.registry.types import VersionRecord
 from policy_operator.rollout.types import Kept, PolicyDeployment
 
 # Parts of spec.server that are about how many pods there are and who reaches them.
-_BESIDE = frozenset(("replicas", "autoscaling"))
+_BESIDE = frozenset(("replicas", "autoscaling", "network_policy"))
 
 
 def asked(pdep: PolicyDeployment, record: VersionRecord) -> str:

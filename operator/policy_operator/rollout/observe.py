@@ -28,6 +28,7 @@ from policy_operator.registry.types import VersionRecord
 from policy_operator.rollout import kept, routes, rules, scaling, serving
 from policy_operator.rollout.types import (
     SERVER_KINDS,
+    SHARED_KINDS,
     Observed,
     PolicyDeployment,
     RouteObserved,
@@ -242,12 +243,14 @@ async def observe(
         signals: Alerts that the webhook brings.
         foreign: Objects of others that writes have just met.
     """
+    monitors = await ctx.kube.has_api("monitoring.coreos.com", "v1", "podmonitors")
     prometheus_rules = await ctx.kube.has_api("monitoring.coreos.com", "v1", "prometheusrules")
     return read(
         ctx.cache,
         pdep,
         monitoring=ctx.monitor.about(pdep.meta.namespace, pdep.meta.name, now),
         rules_kind="PrometheusRule" if prometheus_rules else "ConfigMap",
+        pod_monitors=monitors,
         server_image=ctx.settings.server_image,
         # An alert does not wait for what only the URL needs.
         gateway=None if signals else await _gateway(pdep, ctx),
@@ -302,6 +305,7 @@ def _foreign(cache: Cache, pdep: PolicyDeployment) -> Iterator[Foreign]:
         cache.get("PrometheusRule", namespace, rules.object_name(pdep, "PrometheusRule")),
         cache.get("ConfigMap", namespace, rules.object_name(pdep, "ConfigMap")),
         cache.get("ConfigMap", namespace, serving.object_name(name)),
+        *(cache.get(kind, namespace, name) for kind in SHARED_KINDS),
     ]
     for obj in found:
         if obj is not None and not owned(obj, pdep.meta.uid):
@@ -314,6 +318,7 @@ def read(
     *,
     monitoring: Monitoring,
     rules_kind: RulesKind,
+    pod_monitors: bool = False,
     server_image: str,
     gateway: Obj | None = None,
     gateway_api: bool = True,
@@ -327,6 +332,7 @@ def read(
         pdep: The resource.
         monitoring: What Prometheus last said about it.
         rules_kind: How this cluster takes alert rules.
+        pod_monitors: Whether it has PodMonitors.
         server_image: Image of deployments that name none.
         gateway: The first parent, when it was read just now for the URL.
         gateway_api: Whether the cluster has HTTPRoutes.
@@ -343,6 +349,7 @@ def read(
         obj_name = rules.object_name(pdep, each)
         if (held := _own(cache, pdep, each, obj_name)) is not None:
             found_rules.append(RulesObserved(each, obj_name, stamp_of(held)))
+    shared = {kind: _own(cache, pdep, kind, name) for kind in SHARED_KINDS}
     others = {(f.kind, f.name): f for f in (*_foreign(cache, pdep), *foreign)}
     target = pdep.spec.target.training
     told = _own(cache, pdep, "ConfigMap", serving.object_name(name))
@@ -360,4 +367,6 @@ def read(
         foreign=tuple(others.values()),
         gateway_api=gateway_api,
         serving=stamp_of(told) if told is not None else None,
+        shared={kind: stamp_of(obj) for kind, obj in shared.items() if obj is not None},
+        pod_monitors=pod_monitors,
     )

@@ -32,11 +32,13 @@ from policy_operator.rollout.state import Verdict
 from policy_operator.rollout.summary import unable
 from policy_operator.rollout.types import (
     SERVER_KINDS,
+    SHARED_KINDS,
     Action,
     ApplyRoute,
     ApplyRules,
     ApplyServer,
     ApplyServing,
+    ApplyShared,
     Decision,
     DeleteObject,
     DeleteServer,
@@ -61,6 +63,7 @@ _NEEDS = (
     "ConfigMap",
     "HTTPRoute",
     "PrometheusRule",
+    *SHARED_KINDS,
 )
 _LOOK_AGAIN = timedelta(seconds=15)
 # The world may be other than the cache said; after this many decisions, back off.
@@ -244,7 +247,7 @@ async def _apply(
             split = routes.split_of(name, action.manifest)
             weights = (f"{server_name(name, b.version)} {b.weight}" for b in split)
             log.info("weights: %s", ", ".join(weights))
-        case ApplyRules() | ApplyServing():
+        case ApplyRules() | ApplyServing() | ApplyShared():
             await seen.write(action.manifest, ctx)
         case RecordServing():
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)

@@ -23,6 +23,7 @@ from policy_operator.rollout.types import (
     ApplyRules,
     ApplyServer,
     ApplyServing,
+    ApplyShared,
 )
 
 # Controllers write once or twice after a change; a state that never stands still is decided anew.
@@ -35,7 +36,7 @@ def _manifests(actions: Iterable[Action]) -> Iterable[Obj]:
         match action:
             case ApplyServer():
                 yield from action.manifests
-            case ApplyRoute() | ApplyRules() | ApplyServing():
+            case ApplyRoute() | ApplyRules() | ApplyServing() | ApplyShared():
                 yield action.manifest
             case _:
                 continue

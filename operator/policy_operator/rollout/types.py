@@ -39,6 +39,10 @@ SETTLE_SECONDS = 2
 SERVER_KINDS = ("Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler")
 
 
+# …and what all versions share, under the deployment's own name.
+SHARED_KINDS = ("NetworkPolicy", "PodMonitor")
+
+
 class InvalidServerError(ValueError):
     """spec.server says what can't be; the text is a sentence for the user."""
 
@@ -186,6 +190,10 @@ class Observed:
     serving: str | None = None
     """Checksum of the ConfigMap that servers read, as applied; None: there is none of ours."""
 
+    shared: Mapping[str, str | None] = field(default_factory=dict)
+    """Checksums of what all versions share, as applied, by kind."""
+    pod_monitors: bool = False
+    """Whether the cluster has PodMonitors."""
     refused: str | None = None
     """What the API server has just said against the servers that spec.server describes."""
 
@@ -226,6 +234,13 @@ class ApplyServing:
 
 
 @dataclass(frozen=True)
+class ApplyShared:
+    """Create or update what all versions share."""
+
+    manifest: Obj
+
+
+@dataclass(frozen=True)
 class DeleteServer:
     """Delete all parts of a version's server."""
 
@@ -245,6 +260,7 @@ Action = (
     | ApplyServing
     | ApplyRoute
     | ApplyRules
+    | ApplyShared
     | RecordServing
     | DeleteServer
     | DeleteObject
