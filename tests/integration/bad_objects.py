@@ -423,6 +423,11 @@ def when(**condition: Any) -> Obj:
     return rule_of(cases=[case], action="b")
 
 
+def engine(**fields: Any) -> Obj:
+    server = {"engine": "Custom", "image": "e:1", "custom": {}, **fields}
+    return {"server": {key: value for key, value in server.items() if value is not None}}
+
+
 BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
     (
         {"mode": "Hybrid", "baseline": {"strategy": "Random"}},
@@ -508,6 +513,35 @@ BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
         {"server": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}},
         "spec.server.autoscaling: Invalid value: minReplicas must not be above maxReplicas",
     ),
+    (engine(custom=None), "spec.server: Invalid value: set custom if and only if engine is Custom"),
+    (
+        {"server": {"image": "e:1", "custom": {}}},
+        "spec.server: Invalid value: set custom if and only if engine is Custom",
+    ),
+    (engine(image=None), "engine Custom needs image: set server.image"),
+    (
+        engine(auth={"type": "Token", "token": {"secretRef": {"name": "a", "key": "b"}}}),
+        "engine Custom does not read auth: let it ask for tokens by itself, and leave auth out",
+    ),
+    (
+        {**engine(), "alerts": None, "mode": "Advisor"},
+        "engine Custom does not read mode, minConfidence, autoApprove, baseline, exploration,",
+    ),
+    (
+        engine(custom={"metrics": {"decisions": "a"}}),
+        "with engine Custom, preset ErrorRate needs server.custom.metrics.errors",
+    ),
+    (
+        {**engine(), "alerts": [{"name": "Slow", "preset": "Latency", "max": 1}]},
+        "preset Latency needs server.custom.metrics.seconds",
+    ),
+    (engine(custom={"port": 80}), "spec.server.custom.port in body should be greater than or"),
+    (engine(custom={"readinessPath": "ready"}), "readinessPath in body should match '^/'"),
+    (
+        engine(custom={"metrics": {"decisions": "rate(a[1m])"}}),
+        "spec.server.custom.metrics.decisions: Invalid value",
+    ),
+    ({"server": {"engine": "Magic"}}, 'spec.server.engine: Unsupported value: "Magic"'),
     ({"server": {"autoscaling": {}}}, "spec.server.autoscaling.maxReplicas: Required value"),
     (
         {"server": {"autoscaling": {"maxReplicas": 2, "metrics": []}}},

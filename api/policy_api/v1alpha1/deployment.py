@@ -18,6 +18,7 @@ from policy_api.base import (
 )
 from policy_api.v1alpha1.autoscaling import Autoscaling
 from policy_api.v1alpha1.callers import Auth
+from policy_api.v1alpha1.engine import ENGINE_RULES, SERVER_RULES, CustomEngine, Engine
 from policy_api.v1alpha1.inputs import TrainingRef
 from policy_api.v1alpha1.network import ServerNetworkPolicy
 from policy_api.v1alpha1.pod_template import ServerTemplate
@@ -40,11 +41,26 @@ class Target(ApiModel):
 class Server(ApiModel):
     """The pods that answer."""
 
+    model_config = rules(*SERVER_RULES)
+
+    engine: Engine | None = Field(
+        default=None,
+        description=(
+            "BuiltIn: policy_server, or an image that is as it. Custom: any HTTP server, to which "
+            "an init container of ours gives the checked artifact. Unset: BuiltIn."
+        ),
+    )
+    custom: CustomEngine | None = Field(
+        default=None, description="How a server that is not ours is started and asked."
+    )
     image: str | None = Field(
         default=None,
         min_length=1,
         max_length=512,
-        description="Image with policy_server; unset: the operator's own server image.",
+        description=(
+            "Image with policy_server; unset: the operator's own server image. Of engine Custom: "
+            "the engine's."
+        ),
     )
     replicas: int = Field(
         default=1, ge=1, le=1000, description="Pods of each version, without autoscaling."
@@ -257,6 +273,7 @@ class PolicyDeploymentSpec(ServingFields):
             "policy can't be changed after creation: create a new PolicyDeployment",
         ),
         *SERVING_RULES,
+        *ENGINE_RULES,
     )
 
     policy: str = Field(pattern=DNS_LABEL, max_length=40, description="The policy's name.")

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 RulesKind = Literal["PrometheusRule", "ConfigMap"]
 
 MOST = 400  # characters of what is said of a pod
+_CONTAINERS = ("initContainer", "container")
 # A container that waits for one of these does not become ready by itself soon.
 _STUCK = (
     "CrashLoopBackOff",
@@ -111,7 +112,8 @@ def trouble(pods: Iterable[Obj], deployment: Obj | None) -> str:
     """Say why a pod is not ready, as far as Kubernetes says."""
     for pod in pods:
         status = pod.get("status") or {}
-        for container in status.get("containerStatuses") or ():
+        before, after = (status.get(f"{key}Statuses") or () for key in _CONTAINERS)
+        for container in (*before, *after):
             if not container.get("ready") and (said := _last_word(container)):
                 return f"the {container['name']} ended: {said}"[:MOST]
             waiting = (container.get("state") or {}).get("waiting") or {}

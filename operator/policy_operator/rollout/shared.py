@@ -53,12 +53,14 @@ def _network_policy(pdep: PolicyDeployment, policy: ServerNetworkPolicy) -> Obj:
 
 def _pod_monitor(pdep: PolicyDeployment) -> Obj:
     """Have the Prometheus Operator scrape every version's pods."""
+    engine = pdep.spec.server.custom
+    path = "/metrics" if engine is None else engine.metrics_path
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
         "metadata": metadata(pdep, pdep.meta.name),
         "spec": {
             "selector": _pods(pdep),
-            "podMetricsEndpoints": [{"port": "http", "path": "/metrics"}],
+            "podMetricsEndpoints": [{"port": "http", "path": path}],
         },
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from policy_operator.registry.types import VersionRecord
 from policy_operator.rollout import kept
 from rollout_world import NAME, World
 
@@ -92,6 +93,17 @@ def test_another_image_of_the_operators_own_is_for_the_next_version():
     world.serve(2)
     assert template(world, 2)["spec"]["containers"][0]["image"] == "policyops/server:next"
     assert template(world) == before
+
+
+def test_a_field_that_a_newer_api_fills_in_is_no_change():
+    world = World()
+    record = VersionRecord.parse(world.obj("PolicyVersion", "review-forge-v1"))
+
+    def asked(**custom: int) -> str:
+        world.edit(server={"engine": "Custom", "image": "e:1", "custom": custom})
+        return kept.asked(world.pdep, record)
+
+    assert asked() == asked(port=8000) != asked(port=8001)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"of": "x"}', '{"of": "x", "template": 1}'])
