@@ -213,6 +213,16 @@ def _not_ready(
     return state.say(True, why.reason, why.message)
 
 
+def _freed(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> bool:
+    """Whether what only a person could mend is mended: the time until then is no lack of progress.
+
+    A name was taken and is free, or spec.server could not be and can.
+    """
+    if pdep.status.state == reasons.NAME_CONFLICT:
+        return not conflicts.every(pdep, observed, state)
+    return pdep.status.state == reasons.SERVER_INVALID
+
+
 def progress(  # noqa: PLR0911 - each return is one rule
     pdep: PolicyDeployment,
     observed: Observed,
@@ -233,10 +243,7 @@ def progress(  # noqa: PLR0911 - each return is one rule
     seconds = pdep.spec.rollout.progress_deadline_seconds
     why = readiness(pdep, observed, candidate.version, stamps)
     if not why.ready:
-        if pdep.status.state == reasons.NAME_CONFLICT and not conflicts.every(
-            pdep, observed, state
-        ):
-            # The name is free: the time that it was taken is no lack of progress.
+        if _freed(pdep, observed, state):
             until = state.second
             candidate = candidate.model_copy(update={"step_started_at": until})
             state = replace(state, candidate=candidate)

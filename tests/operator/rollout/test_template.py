@@ -81,3 +81,24 @@ def test_with_a_template_that_can_not_be_all_serves_on_and_an_alert_goes_back(
     assert world.split() == {1: 100, 2: 0}
     if answer is None:  # else the API server refuses the write as it did before
         assert world.obj("Deployment", f"{NAME}-v1")["spec"] == before
+
+
+def test_no_deadline_runs_while_a_template_can_not_be():
+    world = World()
+    world.serve(1)
+    world.target(2)
+    world.run()
+    world.edit(server=WRONG)
+    world.run_some()
+    world.advance(1000)  # far past the progress deadline
+    world.run_some()
+    assert world.status["state"] == "ServerInvalid"
+    world.dead.add(2)
+    world.edit(server=GOOD)
+    for _ in range(3):
+        world.settle()
+        world.reconcile()
+    assert world.status["state"] == "WaitingForServer"
+    assert world.status["candidate"]["version"] == 2
+    world.dead.clear()
+    world.serve(2)
