@@ -48,6 +48,10 @@ _BODIES: dict[str, Obj] = {
         "spec": {"podSelector": {"matchLabels": {"app": "web"}}},
     },
     "ConfigMap": {"apiVersion": "v1", "data": {"key": "theirs"}},
+    "PodMonitor": {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "spec": {"selector": {}, "podMetricsEndpoints": []},
+    },
     "PrometheusRule": {
         "apiVersion": "monitoring.coreos.com/v1",
         "spec": {"groups": []},

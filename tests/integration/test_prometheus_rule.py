@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from integration import foreign
 from integration.client import Api, Obj, condition, new_namespace, until
+from integration.kubelet import PlayedNode
 from integration.operator_process import OperatorProcess
 from integration.rollout import Rollout
 
@@ -58,6 +59,7 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     namespace: str,
     start_operator: Callable[..., OperatorProcess],
     prometheus_operator: Callable[[], None],
+    node: PlayedNode,
 ) -> None:
     operator = start_operator(new_namespace(api, "operator"))
     operator.wait_ready()
@@ -68,12 +70,14 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     elsewhere = new_namespace(api)
     taken = Rollout(api, elsewhere)
     theirs, whose = foreign.make(api, "PrometheusRule", elsewhere, "forge", ours=False)
+    copied, lost = foreign.make(api, "PodMonitor", elsewhere, "forge", ours=True)
     operator.kill()
     operator.start()
     taken.register(1)
     taken.create()
     said = condition({"status": taken.wait("NameConflict")}, "Progressing")["message"]
     assert f"PrometheusRule forge exists and {whose}" in said
+    assert f"PodMonitor forge exists and {lost}" in said
     rule = until("a PrometheusRule", lambda: api.find("PrometheusRule", namespace, "forge"))
     (group,) = rule["spec"]["groups"]
     assert [r["alert"] for r in group["rules"]] == ["HighErrorRate"]
@@ -86,12 +90,24 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     rollout.target(2)
     rollout.wait("Promoted", stable=2, seconds=60)
     assert api.get("PrometheusRule", elsewhere, "forge") == theirs
-    api.delete("PrometheusRule", elsewhere, "forge")
+    assert api.get("PodMonitor", elsewhere, "forge") == copied
+    for kind in KINDS:
+        api.delete(kind, elsewhere, "forge")
     taken.wait("Promoted", stable=1)
     api.delete("Namespace", None, elsewhere)
     # With its owner it goes, once the garbage collector has heard of the new API.
     (owner,) = rule["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"]) == ("PolicyDeployment", "forge")
+    # Where no version runs there is nothing to scrape.
+    unused = new_namespace(api)
+    node.hold(unused, "1")
+    aborted = Rollout(api, unused)
+    aborted.register(1)
+    aborted.create()
+    until("its PodMonitor", lambda: api.find("PodMonitor", unused, "forge"))
+    aborted.annotate(abort="1")
+    api.gone("PodMonitor", unused, "forge")
+    api.delete("Namespace", None, unused)
     rollout.edit({"spec": {"alerts": []}})
     api.gone("PrometheusRule", namespace, "forge")
     operator.stop()
