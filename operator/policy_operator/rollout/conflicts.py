@@ -10,10 +10,10 @@ from datetime import timedelta
 from policy_api import reasons
 
 from policy_operator.children import Foreign
-from policy_operator.rollout import rules, serving, shared
+from policy_operator.rollout import rules, scaling, serving, shared
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
-from policy_operator.rollout.types import SERVER_KINDS, Observed, PolicyDeployment
+from policy_operator.rollout.types import Observed, PolicyDeployment
 
 # No watch tells of an object without our label: whether the name is free now is tried.
 LOOK_AGAIN = timedelta(seconds=30)
@@ -29,7 +29,7 @@ def of_server(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple
 def beside_server(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
     """Return what has the name of what a version can serve without."""
     name = server_name(pdep.meta.name, version)
-    found = (observed.taken(kind, name) for kind in SERVER_KINDS[2:])
+    found = (observed.taken(kind, name) for kind in scaling.kinds(pdep))
     return tuple(f for f in found if f is not None)
 
 

@@ -9,6 +9,8 @@ from policy_operator.machinery.cache import Obj
 from policy_operator.rollout.manifests import metadata, server_name
 from policy_operator.rollout.types import InvalidServerError, PolicyDeployment
 
+BUDGET, AUTOSCALER = "PodDisruptionBudget", "HorizontalPodAutoscaler"
+
 
 def fewest(pdep: PolicyDeployment) -> int:
     """Return how many pods of a version must be ready before it takes traffic."""
@@ -46,6 +48,14 @@ def _counted(deployment: Obj, replicas: int) -> Obj:
     return {**deployment, "spec": {"replicas": replicas, **deployment["spec"]}}
 
 
+def kinds(pdep: PolicyDeployment) -> tuple[str, ...]:
+    """Return what stands beside the Deployment of a version that takes traffic."""
+    scaled = pdep.spec.server.autoscaling
+    most = pdep.spec.server.replicas if scaled is None else scaled.max_replicas
+    budget = (BUDGET,) if most > 1 else ()
+    return budget if scaled is None else (*budget, AUTOSCALER)
+
+
 def children(pdep: PolicyDeployment, version: int, *, frozen: bool) -> tuple[Obj, ...]:
     """Return what stands beside a version's Deployment because of the number of its pods.
 
@@ -59,8 +69,7 @@ def children(pdep: PolicyDeployment, version: int, *, frozen: bool) -> tuple[Obj
         InvalidServerError: spec.server.autoscaling can't be.
     """
     scaled = pdep.spec.server.autoscaling
-    most = pdep.spec.server.replicas if scaled is None else scaled.max_replicas
-    made = [_budget(pdep, version)] if most > 1 else []
+    made = [_budget(pdep, version)] if BUDGET in kinds(pdep) else []
     if scaled is not None:
         autoscaler = _autoscaler(pdep, version, scaled)
         made += [] if frozen else [autoscaler]
@@ -72,7 +81,7 @@ def _budget(pdep: PolicyDeployment, version: int) -> Obj:
     selector = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
     return {
         "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
+        "kind": BUDGET,
         "metadata": metadata(pdep, server_name(pdep.meta.name, version), version),
         "spec": {
             # Never the last but one only: a node must be drained whatever the number of pods.
@@ -95,7 +104,7 @@ def _autoscaler(pdep: PolicyDeployment, version: int, scaled: Autoscaling) -> Ob
         spec["behavior"] = scaled.behavior
     return {
         "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
+        "kind": AUTOSCALER,
         "metadata": metadata(pdep, name, version),
         "spec": spec,
     }

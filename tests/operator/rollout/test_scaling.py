@@ -154,3 +154,20 @@ def test_without_a_request_there_is_nothing_to_measure_against():
     first, second = world.obj(SCALER, f"{NAME}-v1")["spec"]["metrics"]
     assert first["containerResource"]["target"]["averageUtilization"] == 50
     assert second == metric
+
+
+@pytest.mark.parametrize("kind", [BUDGET, SCALER])
+def test_a_taken_name_is_told_where_the_name_is_needed(kind: str):
+    world = World()
+    labels = {"policyops.dev/deployment": NAME, "policyops.dev/version": "1"}
+    meta = {"name": f"{NAME}-v1", "namespace": "ml", "labels": labels}
+    theirs = world.create({"kind": kind, "metadata": meta, "spec": {"theirs": True}})
+    world.serve(1)
+    assert world.status["state"] == "Promoted"
+    world.edit(server=copy.deepcopy(SCALED))
+    world.run_some()
+    assert world.status["state"] == "NameConflict"
+    assert world.condition("Progressing")["message"].startswith(f"{kind} {NAME}-v1 exists and has")
+    assert world.obj(kind, f"{NAME}-v1") == theirs
+    assert world.split() == {1: 100}
+    assert len(names(world, BUDGET)) == len(names(world, SCALER)) == 1
