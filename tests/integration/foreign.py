@@ -121,7 +121,8 @@ def make(api: Api, kind: str, namespace: str, name: str, *, ours: bool) -> tuple
         made["metadata"]["labels"] = {**OURS, LABEL_POLICY: "other"}
         told = f"has no owner, though its label {LABEL_MANAGED_BY} is {FIELD_MANAGER}"
     else:
-        owner = api.create(theirs("ConfigMap", namespace, "web"))
+        have = api.find("ConfigMap", namespace, "web")
+        owner = have or api.create(theirs("ConfigMap", namespace, "web"))
         reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "web", "controller": True}
         reference["uid"] = owner["metadata"]["uid"]
         made["metadata"]["ownerReferences"] = [reference]

@@ -70,14 +70,14 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     elsewhere = new_namespace(api)
     taken = Rollout(api, elsewhere)
     theirs, whose = foreign.make(api, "PrometheusRule", elsewhere, "forge", ours=False)
-    copied, lost = foreign.make(api, "PodMonitor", elsewhere, "forge", ours=True)
+    unmonitored, _ = foreign.make(api, "PodMonitor", elsewhere, "forge", ours=False)
     operator.kill()
     operator.start()
     taken.register(1)
     taken.create()
     said = condition({"status": taken.wait("NameConflict")}, "Progressing")["message"]
     assert f"PrometheusRule forge exists and {whose}" in said
-    assert f"PodMonitor forge exists and {lost}" in said
+    assert f"PodMonitor forge exists and {whose}" in said
     rule = until("a PrometheusRule", lambda: api.find("PrometheusRule", namespace, "forge"))
     (group,) = rule["spec"]["groups"]
     assert [r["alert"] for r in group["rules"]] == ["HighErrorRate"]
@@ -90,7 +90,7 @@ def test_rules_move_into_a_prometheus_rule_once_its_api_exists(
     rollout.target(2)
     rollout.wait("Promoted", stable=2, seconds=60)
     assert api.get("PrometheusRule", elsewhere, "forge") == theirs
-    assert api.get("PodMonitor", elsewhere, "forge") == copied
+    assert api.get("PodMonitor", elsewhere, "forge") == unmonitored
     for kind in KINDS:
         api.delete(kind, elsewhere, "forge")
     taken.wait("Promoted", stable=1)
