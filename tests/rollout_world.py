@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from policy_api.base import rfc3339
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policy_operator.machinery.cache import Cache
-from policy_operator.machinery.errors import AlreadyExists, Conflict
+from policy_operator.machinery.errors import AlreadyExists, ApiError, Conflict
 from policy_operator.machinery.events import Event
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Monitoring, Signal
@@ -82,6 +82,8 @@ class World:
     """Whether the Gateway's controller takes routes up."""
     gateway_api: bool = True
     """Whether the cluster has HTTPRoutes."""
+    apis: set[str] = field(default_factory=set)
+    """Plurals that the cluster has beside HTTPRoutes."""
     monitoring: Monitoring = field(default_factory=lambda: Monitoring(True, "Reachable"))
     blind: bool = False
     """Whether Prometheus has not loaded the rules."""
@@ -98,6 +100,9 @@ class World:
     """What the API server has and the cache does not know yet."""
     hidden: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """Objects that the API server has and no watch of ours tells of, by kind and name."""
+
+    refusal: ApiError | None = None
+    """What the API server says to every dry-run."""
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -180,9 +185,13 @@ class World:
         return obj
 
     async def apply(
-        self, manifest: dict[str, Any], *, seen: dict[str, Any] | None
+        self, manifest: dict[str, Any], *, seen: dict[str, Any] | None, dry_run: bool = False
     ) -> dict[str, Any]:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if dry_run:
+            if self.refusal is not None:
+                raise self.refusal
+            return manifest
         if (kind, name) not in self.hidden:
             self._test(kind, name, seen)
         self._write("apply", kind, name)
@@ -232,7 +241,7 @@ class World:
         return next((f"{k} is forbidden" for k in kinds if k in self.denied), None)
 
     async def has_api(self, group: str, version: str, plural: str) -> bool:
-        return plural == "httproutes" and self.gateway_api
+        return self.gateway_api if plural == "httproutes" else plural in self.apis
 
     def emit(self, obj: dict[str, Any], event: Event) -> None:
         self.events.append(event)

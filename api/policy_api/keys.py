@@ -21,6 +21,7 @@ LABEL_DEPLOYMENT: Final = f"{GROUP}/deployment"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
 LABEL_SWEEP: Final = f"{GROUP}/sweep"  # of Jobs that remove checkpoints
 LABEL_LEADER: Final = f"{GROUP}/leader"
+LABEL_METRICS: Final = f"{GROUP}/metrics"  # of namespaces that may read metrics: `allowed`
 LABEL_RULES: Final = f"{GROUP}/prometheus-rules"
 
 # Annotations: a person's word on a PolicyDeployment.
@@ -29,6 +30,9 @@ ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 
 # Annotations on what the operator makes.
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied"  # checksum of the manifest as applied
+ANNOTATION_TEMPLATE: Final = (
+    f"{GROUP}/pod-template"  # of a server: its pods, and what asked for them
+)
 ANNOTATION_ROLLBACK: Final = f"{GROUP}/rollback"  # on the HTTPRoute: why its weights went back
 
 # Annotation on a training's Job that the operator has suspended: why. A Job that is suspended

@@ -47,6 +47,7 @@ TARGET_NOT_FOUND: Final = "TargetNotFound"
 TARGET_INVALID: Final = "TargetInvalid"
 TARGET_NOT_ACCEPTED: Final = "TargetNotAccepted"
 TARGET_REJECTED: Final = "TargetRejected"  # production rejected it in another deployment
+SERVER_INVALID: Final = "ServerInvalid"  # spec.server says what can't be; what runs goes on
 WAITING_FOR_SERVER: Final = "WaitingForServer"
 WAITING_FOR_ROUTE: Final = "WaitingForRoute"
 WAITING_FOR_MONITORING: Final = "WaitingForMonitoring"

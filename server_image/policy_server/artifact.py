@@ -45,23 +45,29 @@ class Artifact:
 
 
 def open_artifact(
-    location: str, *, sha256: str, policy: str, version: int, download_folder: Path
+    location: str,
+    *,
+    sha256: str,
+    policy: str,
+    version: int,
+    download_folder: Path,
+    exports: bool = False,
 ) -> Artifact:
     """Check the artifact at `location`, a folder or an fsspec URL such as s3://…, and return it.
 
     A remote artifact is downloaded to `download_folder` first, and only the files that its
-    manifest names.
+    manifest names. With `exports` the model in other formats is read too, for other programs.
 
     Raises:
         ArtifactRefusedError: Any check failed, or it can't be read.
     """
     location = location.removeprefix("file://")
     if "://" in location:
-        return _download(location, sha256, policy, version, download_folder)
+        return _download(location, sha256, policy, version, download_folder, exports=exports)
     folder = Path(location)
     try:
         manifest = check_manifest((folder / MANIFEST).read_bytes(), sha256, policy, version)
-        check_files(folder, manifest)
+        check_files(folder, manifest, exports=exports)
     except OSError as error:
         raise ArtifactRefusedError(
             f"the artifact at {location} can't be read: {error.strerror}: {error.filename}"
@@ -123,7 +129,7 @@ def _check_names(files: tuple[ManifestFile, ...]) -> None:
         seen.add(file.path)
 
 
-def check_files(folder: Path, manifest: PolicyManifest) -> None:
+def check_files(folder: Path, manifest: PolicyManifest, *, exports: bool = False) -> None:
     """Check that the folder has only listed files, and what is read its size and checksum."""
     listed = {file.path for file in manifest.files}
     for path in _walk(folder):
@@ -134,7 +140,7 @@ def check_files(folder: Path, manifest: PolicyManifest) -> None:
             raise ArtifactRefusedError(
                 f"{name} is in the artifact's folder, but {MANIFEST} doesn't list it"
             )
-    for file in read_files(manifest):
+    for file in read_files(manifest, exports=exports):
         path = folder / file.path
         if not path.is_file():
             raise ArtifactRefusedError(f"{file.path} is listed in {MANIFEST}, but it is missing")
@@ -152,9 +158,10 @@ def check_files(folder: Path, manifest: PolicyManifest) -> None:
             )
 
 
-def read_files(manifest: PolicyManifest) -> Iterator[ManifestFile]:
+def read_files(manifest: PolicyManifest, *, exports: bool = False) -> Iterator[ManifestFile]:
     """Yield the files that a server reads."""
-    return (file for file in manifest.files if not file.path.startswith(UNREAD))
+    unread = UNREAD[:1] if exports else UNREAD
+    return (file for file in manifest.files if not file.path.startswith(unread))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -174,7 +181,9 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _download(url: str, sha256: str, policy: str, version: int, into: Path) -> Artifact:
+def _download(
+    url: str, sha256: str, policy: str, version: int, into: Path, *, exports: bool
+) -> Artifact:
     """Download the manifest, check it, download the files that it lists, check them."""
     import fsspec  # noqa: PLC0415 - a local artifact needs no fsspec
 
@@ -183,7 +192,7 @@ def _download(url: str, sha256: str, policy: str, version: int, into: Path) -> A
         raw: bytes = filesystem.cat_file(f"{root.rstrip('/')}/{MANIFEST}")
         manifest = check_manifest(raw, sha256, policy, version)
         folder = into / sha256  # a second start in the same pod finds only this artifact's files
-        for file in read_files(manifest):
+        for file in read_files(manifest, exports=exports):
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             filesystem.get_file(f"{root.rstrip('/')}/{file.path}", str(target))
@@ -193,5 +202,5 @@ def _download(url: str, sha256: str, policy: str, version: int, into: Path) -> A
         raise ArtifactRefusedError(
             f"the artifact at {url} can't be downloaded: {type(error).__name__}: {error}"
         ) from error
-    check_files(folder, manifest)
+    check_files(folder, manifest, exports=exports)
     return Artifact(folder, manifest, sha256)

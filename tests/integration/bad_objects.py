@@ -433,6 +433,12 @@ def moved(**field: Any) -> Obj:
 
 _RESERVED = "path must be none of the server's own (/v1, /metrics, /healthz, /readyz, /docs, /redoc"
 
+
+def engine(**fields: Any) -> Obj:
+    server = {"engine": "Custom", "image": "e:1", "custom": {}, **fields}
+    return {"server": {key: value for key, value in server.items() if value is not None}}
+
+
 BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
     ({"scoring": {"deployment": "rm"}}, "spec.scoring.percent: Required value"),
     (
@@ -573,6 +579,64 @@ BAD_DEPLOYMENTS: list[tuple[Obj, str]] = [
     (
         {"server": {"auth": {"type": "Token", "token": {"secretRef": {"name": "a"}}}}},
         "spec.server.auth.token.secretRef.key: Required value",
+    ),
+    (
+        {"server": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}},
+        "spec.server.autoscaling: Invalid value: minReplicas must not be above maxReplicas",
+    ),
+    (engine(custom=None), "spec.server: Invalid value: set custom if and only if engine is Custom"),
+    (
+        {"server": {"image": "e:1", "custom": {}}},
+        "spec.server: Invalid value: set custom if and only if engine is Custom",
+    ),
+    (engine(image=None), "engine Custom needs image: set server.image"),
+    (
+        engine(auth={"type": "Token", "token": {"secretRef": {"name": "a", "key": "b"}}}),
+        "engine Custom does not read auth: let it ask for tokens by itself, and leave auth out",
+    ),
+    (
+        {**engine(), "alerts": None, "mode": "Advisor"},
+        "engine Custom does not read mode, minConfidence, autoApprove, baseline, exploration,",
+    ),
+    (
+        engine(custom={"metrics": {"decisions": "a"}}),
+        "with engine Custom, preset ErrorRate needs server.custom.metrics.errors",
+    ),
+    (
+        {**engine(), "alerts": [{"name": "Slow", "preset": "Latency", "max": 1}]},
+        "preset Latency needs server.custom.metrics.seconds",
+    ),
+    (engine(custom={"port": 80}), "spec.server.custom.port in body should be greater than or"),
+    (engine(custom={"readinessPath": "ready"}), "readinessPath in body should match '^/'"),
+    (
+        engine(custom={"metrics": {"decisions": "rate(a[1m])"}}),
+        "spec.server.custom.metrics.decisions: Invalid value",
+    ),
+    ({"server": {"engine": "Magic"}}, 'spec.server.engine: Unsupported value: "Magic"'),
+    ({"server": {"autoscaling": {}}}, "spec.server.autoscaling.maxReplicas: Required value"),
+    (
+        {"server": {"autoscaling": {"maxReplicas": 2, "metrics": []}}},
+        "should have at least 1 items",
+    ),
+    (
+        {"server": {"template": {"spec": {"hostNetwork": True}}}},
+        "spec.server.template: Invalid value: spec.hostNetwork can't be true",
+    ),
+    (
+        {"server": {"template": {"spec": {"securityContext": {"runAsNonRoot": False}}}}},
+        "spec.securityContext.runAsNonRoot can't be false",
+    ),
+    (
+        {"server": {"template": {"spec": {"containers": [{"name": "server", "args": ["-v"]}]}}}},
+        "the command of container server is the operator's: set neither command nor args",
+    ),
+    (
+        {"server": {"template": {"spec": {"containers": [{"name": "server", "image": "x"}]}}}},
+        "set the image of container server in spec.server.image",
+    ),
+    (
+        {"server": {"template": {"metadata": {"labels": {"policyops.dev/version": "9"}}}}},
+        "metadata.labels: app.kubernetes.io/managed-by and all of policyops.dev are the operator's",
     ),
     ({"server": {"replicas": 0}}, "spec.server.replicas in body should be greater than or equal"),
 ]

@@ -18,6 +18,9 @@ KINDS = (
     "Service",
     "ConfigMap",
     "Deployment",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
+    "NetworkPolicy",
     "HTTPRoute",
 )
 _DROPPED = {

@@ -32,7 +32,26 @@ _BODIES: dict[str, Obj] = {
         "apiVersion": "apps/v1",
         "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": _POD},
     },
+    "PodDisruptionBudget": {
+        "apiVersion": "policy/v1",
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    },
+    "HorizontalPodAutoscaler": {
+        "apiVersion": "autoscaling/v2",
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "maxReplicas": 3,
+        },
+    },
+    "NetworkPolicy": {
+        "apiVersion": "networking.k8s.io/v1",
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}},
+    },
     "ConfigMap": {"apiVersion": "v1", "data": {"key": "theirs"}},
+    "PodMonitor": {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "spec": {"selector": {}, "podMetricsEndpoints": []},
+    },
     "PrometheusRule": {
         "apiVersion": "monitoring.coreos.com/v1",
         "spec": {"groups": []},
@@ -46,7 +65,13 @@ _BODIES: dict[str, Obj] = {
     },
 }
 # A status that some controller writes soon, after which the object stays as it is.
-_SETTLED = {"HTTPRoute": "parents", "Deployment": "observedGeneration", "Job": "conditions"}
+_SETTLED = {
+    "HTTPRoute": "parents",
+    "Deployment": "observedGeneration",
+    "Job": "conditions",
+    "PodDisruptionBudget": "observedGeneration",
+    "HorizontalPodAutoscaler": "conditions",
+}
 OURS = {
     LABEL_MANAGED_BY: FIELD_MANAGER,
     LABEL_DEPLOYMENT: "forge",
@@ -96,7 +121,8 @@ def make(api: Api, kind: str, namespace: str, name: str, *, ours: bool) -> tuple
         made["metadata"]["labels"] = {**OURS, LABEL_POLICY: "other"}
         told = f"has no owner, though its label {LABEL_MANAGED_BY} is {FIELD_MANAGER}"
     else:
-        owner = api.create(theirs("ConfigMap", namespace, "web"))
+        have = api.find("ConfigMap", namespace, "web")
+        owner = have or api.create(theirs("ConfigMap", namespace, "web"))
         reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "web", "controller": True}
         reference["uid"] = owner["metadata"]["uid"]
         made["metadata"]["ownerReferences"] = [reference]

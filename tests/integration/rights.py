@@ -91,8 +91,12 @@ def grant_home(api: Api, namespace: str) -> None:
 # an owner reference blocks. These tests would fail without either.
 UNSEEN = {
     Right("apps", "deployments", "create"),
+    Right("policy", "poddisruptionbudgets", "create"),
+    Right("autoscaling", "horizontalpodautoscalers", "create"),
     Right("gateway.networking.k8s.io", "httproutes", "create"),
+    Right("monitoring.coreos.com", "podmonitors", "create"),
     Right("monitoring.coreos.com", "prometheusrules", "create"),
+    Right("networking.k8s.io", "networkpolicies", "create"),
     Right("policyops.dev", "policytrainings/finalizers", "update"),
     Right("policyops.dev", "policydeployments/finalizers", "update"),
 }

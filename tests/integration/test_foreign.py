@@ -34,6 +34,9 @@ _NAMES = [
     ("PolicyDeployment", "HTTPRoute", "forge"),
     ("PolicyDeployment", "Deployment", "forge-v1"),
     ("PolicyDeployment", "Service", "forge-v1"),
+    ("PolicyDeployment", "PodDisruptionBudget", "forge-v1"),
+    ("PolicyDeployment", "HorizontalPodAutoscaler", "forge-v1"),
+    ("PolicyDeployment", "NetworkPolicy", "forge"),
     ("PolicyDeployment", "ConfigMap", "forge-rules"),
     ("PolicyDeployment", "ConfigMap", "forge-serving"),
     ("PolicyTraining", "Job", "forge-0"),
@@ -42,6 +45,11 @@ _NAMES = [
     ("PolicyTraining", "ConfigMap", "forge-versions"),
 ]
 CASES: list[Case] = [(*names, ours) for names in _NAMES for ours in (False, True)]
+SERVER: Obj = {
+    "resources": {"requests": {"cpu": "10m"}},
+    "autoscaling": {"minReplicas": 1, "maxReplicas": 2},
+    "networkPolicy": {},
+}
 SECONDS = 180.0  # all cases share two cores
 
 
@@ -58,7 +66,7 @@ def message(api: Api, kind: str, namespace: str) -> str:
 def begin(api: Api, owner: str, namespace: str, name: str) -> None:
     """Make our object, and bring it to where it needs the name."""
     if owner == "PolicyDeployment":
-        Rollout(api, namespace).create()
+        Rollout(api, namespace).create(server=SERVER)
         return
     nodes = 2 if name == "forge-0" else 1
     api.create(training(namespace, compute={"nodes": nodes}))

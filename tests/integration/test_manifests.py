@@ -144,3 +144,63 @@ def test_only_who_may_read_a_secret_may_name_it(api: Api, guarded: str) -> None:
         api.call("PATCH", path, {"spec": {"server": {"image": "jane/reader:1"}}}, headers=merge)
     # The operator records what a training named: it may not read Secrets, but write statuses.
     assert create("recorder", stolen)["metadata"]["name"] == "forge-v1"
+
+
+def places(secret: str) -> Iterator[Obj]:
+    """Yield a server template for each place in it that names a Secret."""
+    named, key = {"name": secret}, {"name": secret, "key": "k"}
+    container = {"name": "beside", "image": "x"}
+    yield {"imagePullSecrets": [named]}
+    yield {"volumes": [{"name": "v", "secret": {"secretName": secret}}]}
+    yield {"volumes": [{"name": "v", "projected": {"sources": [{"secret": named}]}}]}
+    yield {"volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": named}}]}
+    for part in ("containers", "initContainers"):
+        yield {part: [{**container, "envFrom": [{"secretRef": named}]}]}
+        env = {"name": "E", "valueFrom": {"secretKeyRef": key}}
+        yield {part: [{**container, "env": [{"name": "A", "value": "b"}, env]}]}
+
+
+def test_a_pod_template_names_only_what_its_author_may_read_and_be(api: Api, guarded: str) -> None:
+    mine = [f"mine-{number}" for number in range(9)]
+    own = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": mine, "verbs": ["get"]}
+    ours = {"apiGroups": ["policyops.dev"], "resources": ["policydeployments"]}
+    account = {
+        "apiGroups": [""],
+        "resources": ["serviceaccounts/token"],
+        "resourceNames": ["robot"],
+        "verbs": ["create"],
+    }
+    allow(api, guarded, "jane", {**ours, "verbs": ["create", "patch"]}, own, account)
+
+    def say(pod: Obj) -> str:
+        made = deployment(guarded, server={"template": {"spec": pod}})
+        try:
+            path = api.path("PolicyDeployment", guarded)
+            params = {"dryRun": "All"}
+            api.call("POST", path, made, headers={"Impersonate-User": "jane"}, params=params)
+        except Refused as error:
+            return error.message
+        return ""
+
+    until("the admission policy counts", lambda: say(next(places("theirs"))))
+    for pod in places("theirs"):
+        assert "jane may not get Secret theirs in namespace" in say(pod), pod
+    for pod in places("mine-0"):
+        assert say(pod) == "", pod
+    pulls = [{"name": name} for name in mine]
+    assert say({"imagePullSecrets": [*pulls[:8], *pulls[:8]]}) == ""
+    assert "more than 8 Secrets are named" in say({"imagePullSecrets": pulls})
+    last = {"imagePullSecrets": [*pulls[:7], {"name": "theirs"}]}
+    assert "jane may not get Secret theirs" in say(last)
+    assert say({"serviceAccountName": "robot"}) == ""
+    assert "jane may not create tokens of ServiceAccount admin" in say({"serviceAccount": "admin"})
+    token = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    assert "of ServiceAccount default" in say({"volumes": [token]})
+    # What stays as it was is not asked about again; a change of the server is.
+    (pod,) = [next(places("theirs"))]
+    api.create(deployment(guarded, server={"template": {"spec": pod}}))
+    path = api.path("PolicyDeployment", guarded, "forge")
+    merge = {"Impersonate-User": "jane", "Content-Type": "application/merge-patch+json"}
+    api.call("PATCH", path, {"spec": {"target": {"version": 2}}}, headers=merge)
+    with pytest.raises(Refused, match="may not get Secret theirs"):
+        api.call("PATCH", path, {"spec": {"server": {"replicas": 2}}}, headers=merge)

@@ -31,6 +31,8 @@ POLICY_VERSION_VARIABLE: Final = "POLICY_VERSION"
 # …and who may call it: a file of tokens; unset: everybody.
 TOKEN_FILE_VARIABLE: Final = "AUTH_TOKEN_FILE"  # noqa: S105 - a file's path
 TRUST_LOOPBACK_VARIABLE: Final = "TRUST_LOOPBACK"  # 1: callers of this machine are known
+ARTIFACT_ROOT: Final = "/var/lib/policyops/artifact"  # where an engine that is not ours finds it
+DOWNLOAD_VARIABLE: Final = "DOWNLOAD_FOLDER"
 CALLERS_DIR: Final = "/var/run/secrets/policyops-callers"
 # …where it keeps what it decides; unset: nowhere.
 LOG_URL_FILE_VARIABLE: Final = "DECISION_LOG_URL_FILE"

@@ -16,9 +16,13 @@ from policy_api.base import (
     rule,
     rules,
 )
+from policy_api.v1alpha1.autoscaling import Autoscaling
 from policy_api.v1alpha1.callers import Auth
 from policy_api.v1alpha1.decision_log import DecisionLog
+from policy_api.v1alpha1.engine import ENGINE_RULES, SERVER_RULES, CustomEngine, Engine
 from policy_api.v1alpha1.inputs import TrainingRef
+from policy_api.v1alpha1.network import ServerNetworkPolicy
+from policy_api.v1alpha1.pod_template import ServerTemplate
 from policy_api.v1alpha1.routes import MOST_ROUTES, Route
 from policy_api.v1alpha1.serving import SERVING_RULES, ServingFields
 
@@ -39,13 +43,33 @@ class Target(ApiModel):
 class Server(ApiModel):
     """The pods that answer."""
 
+    model_config = rules(*SERVER_RULES)
+
+    engine: Engine | None = Field(
+        default=None,
+        description=(
+            "BuiltIn: policy_server, or an image that is as it. Custom: any HTTP server, to which "
+            "an init container of ours gives the checked artifact. Unset: BuiltIn."
+        ),
+    )
+    custom: CustomEngine | None = Field(
+        default=None, description="How a server that is not ours is started and asked."
+    )
     image: str | None = Field(
         default=None,
         min_length=1,
         max_length=512,
-        description="Image with policy_server; unset: the operator's own server image.",
+        description=(
+            "Image with policy_server; unset: the operator's own server image. Of engine Custom: "
+            "the engine's."
+        ),
     )
-    replicas: int = Field(default=1, ge=1, le=1000, description="Pods of each version.")
+    replicas: int = Field(
+        default=1, ge=1, le=1000, description="Pods of each version, without autoscaling."
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="As many pods as are needed; unset: replicas."
+    )
     auth: Auth | None = Field(
         default=None, description="Who may ask for decisions; unset: whoever reaches the server."
     )
@@ -66,6 +90,20 @@ class Server(ApiModel):
         default=None,
         description="Requests and limits of the server container, as in a pod.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    network_policy: ServerNetworkPolicy | None = Field(
+        default=None,
+        description=(
+            "Who may reach the pods, where the network enforces policies; unset: everybody. `{}` "
+            "lets in the Gateway, Prometheus and the deployment's own servers."
+        ),
+    )
+    template: ServerTemplate | None = Field(
+        default=None,
+        description=(
+            "What the pods have beside what the operator sets: tolerations, affinity, environment, "
+            "volumes, containers beside the server…"
+        ),
     )
 
 
@@ -250,6 +288,7 @@ class PolicyDeploymentSpec(ServingFields):
             "policy can't be changed after creation: create a new PolicyDeployment",
         ),
         *SERVING_RULES,
+        *ENGINE_RULES,
     )
 
     policy: str = Field(pattern=DNS_LABEL, max_length=40, description="The policy's name.")

@@ -39,6 +39,12 @@ class Conflict(ApiError):  # noqa: N818 - the API's own word
     """The object changed meanwhile, or is another one (uid)."""
 
 
+def _undecoded(status: int, message: str) -> bool:
+    """Whether it can't be read as its kind; of an apply, that is told as the API server's fault."""
+    unread = {400: " cannot be handled as a ", 500: "failed to create typed patch object "}
+    return status in unread and unread[status] in message
+
+
 def refusal(status: int, body: bytes, call: str) -> ApiError:
     """Return what a refused call raises, by the API server's answer to it."""
     try:
@@ -73,7 +79,7 @@ def _error_class(
         # An admission policy's refusal has the same code and reason, but names no field.
         case 422, "Invalid" if any(c.get("field") for c in causes):
             found = Invalid
-        case 400, _ if " cannot be handled as a " in message:  # it can't even be decoded
+        case _ if _undecoded(status, message):
             found = Invalid
         case ((400 | 403 | 413 | 422), _):
             found = Denied

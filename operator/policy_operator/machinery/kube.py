@@ -300,7 +300,7 @@ class Kube:
         obj = await self.call("POST", path, kind, query=query, body=manifest)
         return self.remember(kind, obj, expected=True)
 
-    async def apply(self, manifest: Obj, *, seen: Obj | None) -> Obj:
+    async def apply(self, manifest: Obj, *, seen: Obj | None, dry_run: bool = False) -> Obj:
         """Make the object have these fields (server-side apply, forced, one field manager).
 
         What a POST creates belongs to another kind of manager (Update), and a field of it stays
@@ -310,6 +310,7 @@ class Kube:
         Args:
             manifest: The fields.
             seen: The object that this was decided on, which is ours; None: there was none.
+            dry_run: Only ask what the API server would say, admission included.
 
         Raises:
             AlreadyExists: there was none, and there is one now; it is left as it is.
@@ -321,6 +322,8 @@ class Kube:
         known = {"resourceVersion": _NO_VERSION} if seen is None else _identity(seen)
         body = {**manifest, "metadata": {**meta, **known}}
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        if dry_run:
+            query["dryRun"] = "All"
         try:
             obj = await self.call(
                 "PATCH", path, kind, query=query, body=body, content_type=_APPLY_PATCH
@@ -329,7 +332,7 @@ class Kube:
             if seen is not None:
                 raise
             raise AlreadyExists(409, "AlreadyExists", error.message, f"APPLY {path}") from error
-        return self.remember(kind, obj, expected=True)
+        return obj if dry_run else self.remember(kind, obj, expected=True)
 
     async def replace(self, manifest: Obj) -> Obj:
         """Replace an object, if it still has the manifest's resource version.

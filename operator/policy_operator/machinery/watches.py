@@ -28,7 +28,19 @@ from policy_operator.settings import Settings
 
 # Kinds that users write are watched whole; of all others only what carries one of our labels.
 _OURS = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
-_MADE = ("Job", "Pod", "Service", "ConfigMap", "Deployment", "HTTPRoute", "PrometheusRule")
+_MADE = (
+    "Job",
+    "Pod",
+    "Service",
+    "ConfigMap",
+    "Deployment",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
+    "NetworkPolicy",
+    "HTTPRoute",
+    "PodMonitor",
+    "PrometheusRule",
+)
 BY_KOPF = (KIND_TRAINING, KIND_DEPLOYMENT)
 
 

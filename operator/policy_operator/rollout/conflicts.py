@@ -8,13 +8,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from policy_api import reasons
-from policy_api.keys import COND_PROGRESSING
-from policy_api.rules.conditions import get_condition
-from policy_api.v1alpha1.deployment import PolicyDeploymentStatus
 
 from policy_operator.children import Foreign
-from policy_operator.machinery.events import Event
-from policy_operator.rollout import rules, serving
+from policy_operator.rollout import rules, scaling, serving, shared
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import Observed, PolicyDeployment
@@ -27,6 +23,13 @@ def of_server(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple
     """Return what has the name of a version's Deployment or Service."""
     name = server_name(pdep.meta.name, version)
     found = (observed.taken(kind, name) for kind in ("Deployment", "Service"))
+    return tuple(f for f in found if f is not None)
+
+
+def beside_server(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
+    """Return what has the name of what a version can serve without."""
+    name = server_name(pdep.meta.name, version)
+    found = (observed.taken(kind, name) for kind in scaling.kinds(pdep))
     return tuple(f for f in found if f is not None)
 
 
@@ -49,6 +52,14 @@ def of_serving(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...
     return () if found is None else (found,)
 
 
+def of_shared(pdep: PolicyDeployment, observed: Observed) -> tuple[Foreign, ...]:
+    """Return what has the name of what all versions share, and can serve without."""
+    found = (
+        observed.taken(m["kind"], m["metadata"]["name"]) for m in shared.wanted(pdep, observed)
+    )
+    return tuple(f for f in found if f is not None)
+
+
 def of_candidate(pdep: PolicyDeployment, observed: Observed, version: int) -> tuple[Foreign, ...]:
     """Return what keeps a version from taking traffic."""
     return (
@@ -60,10 +71,15 @@ def of_candidate(pdep: PolicyDeployment, observed: Observed, version: int) -> tu
 
 def every(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> tuple[Foreign, ...]:
     """Return everything that has the name of a child that should be there."""
-    servers = [f for v in sorted(state.running()) for f in of_server(pdep, observed, v)]
-    shared = (of_serving, of_route) if state.running() else ()
+    servers = [
+        f
+        for v in sorted(state.running())
+        for find in (of_server, beside_server)
+        for f in find(pdep, observed, v)
+    ]
+    common = (of_serving, of_shared, of_route) if state.running() else ()
     return (
-        *(f for find in shared for f in find(pdep, observed)),
+        *(f for look in common for f in look(pdep, observed)),
         *servers,
         *of_rules(pdep, observed),
     )
@@ -85,14 +101,3 @@ def tell(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> Rol
     if state.urgent or halted:
         return state
     return state.say(False, reasons.NAME_CONFLICT, sentence(found))
-
-
-def event(pdep: PolicyDeployment, status: PolicyDeploymentStatus) -> tuple[Event, ...]:
-    """Return the Event for names that were not known to be taken."""
-    old = get_condition(pdep.status.conditions, COND_PROGRESSING)
-    new = get_condition(status.conditions, COND_PROGRESSING)
-    if new is None or new.reason != reasons.NAME_CONFLICT:
-        return ()
-    if old is not None and (old.reason, old.message) == (new.reason, new.message):
-        return ()
-    return (Event("Warning", new.reason, new.message),)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from policy_api import reasons, skew
 from policy_api.base import Condition
 from policy_api.keys import COND_REJECTED
+from policy_api.rules.pod_template import TemplateError
 from policy_api.v1alpha1.deployment import StableStatus
 
 from policy_operator.children import stamp_of
@@ -18,9 +19,12 @@ from policy_operator.machinery.cache import Obj
 from policy_operator.rollout import alerts, conflicts, rollback, rules, servers, steps
 from policy_operator.rollout.plan import plan
 from policy_operator.rollout.state import RolloutState, Verdict
-from policy_operator.rollout.summary import degraded_event, summarize
+from policy_operator.rollout.summary import blocked_event, degraded_event, summarize
 from policy_operator.rollout.target import Target, resolve
-from policy_operator.rollout.types import Decision, Observed, PolicyDeployment
+from policy_operator.rollout.types import Decision, InvalidServerError, Observed, PolicyDeployment
+
+# What the API server refuses without a rule of its own, it may take later.
+LOOK_AGAIN = timedelta(minutes=1)
 
 
 def decide(pdep: PolicyDeployment, observed: Observed, now: datetime) -> Decision:
@@ -35,15 +39,16 @@ def decide(pdep: PolicyDeployment, observed: Observed, now: datetime) -> Decisio
     if (wrong := _hopeless(observed)) is not None:
         status = summarize(pdep, observed, replace(state, progressing=wrong))
         return Decision(status=status, next_check_at=now + timedelta(minutes=1))
-    manifests = _manifests(pdep, observed)
-    state = judge(pdep, observed, state, {v: stamp_of(m[0]) or "" for v, m in manifests.items()})
+    manifests, invalid = _manifests(pdep, observed)
+    stamps = {v: stamp_of(m[0]) or "" for v, m in manifests.items()}
+    state = judge(pdep, observed, state, stamps, invalid)
     state = conflicts.tell(pdep, observed, state)
     status = summarize(pdep, observed, state)
     return Decision(
         status=status,
         actions=plan(pdep, observed, state, status, manifests),
         next_check_at=_next_check(state),
-        events=(*state.events, *degraded_event(pdep, status), *conflicts.event(pdep, status)),
+        events=(*state.events, *degraded_event(pdep, status), *blocked_event(pdep, status)),
     )
 
 
@@ -59,9 +64,21 @@ def _hopeless(observed: Observed) -> Verdict | None:
 
 
 def judge(
-    pdep: PolicyDeployment, observed: Observed, state: RolloutState, stamps: Mapping[int, str]
+    pdep: PolicyDeployment,
+    observed: Observed,
+    state: RolloutState,
+    stamps: Mapping[int, str],
+    invalid: str | None = None,
 ) -> RolloutState:
-    """Apply the rules of the rollout, one after the other."""
+    """Apply the rules of the rollout, one after the other.
+
+    Args:
+        pdep: The resource.
+        observed: Its children.
+        state: What the status says.
+        stamps: Checksum of each version's server as it should be.
+        invalid: What is wrong with spec.server; then only traffic that goes back is moved.
+    """
     _, rules_stamp = rules.group(pdep)
     state = replace(
         state,
@@ -85,6 +102,11 @@ def judge(
         return state if state.urgent else replace(state, progressing=halted)
     if pdep.unknown is not None:
         return state.say(False, reasons.UNKNOWN_FIELD, skew.waits(pdep.unknown))
+    if invalid is not None:
+        state = state.say(False, reasons.SERVER_INVALID, invalid)
+        # A policy or a webhook may take it later; nothing tells when.
+        again = observed.refused is not None
+        return state.check_at(state.now + LOOK_AGAIN) if again else state
     return _pursue(pdep, observed, state, stamps, rules_stamp)
 
 
@@ -193,16 +215,34 @@ def _expire(state: RolloutState) -> RolloutState:
     return replace(state, retiring=kept)
 
 
-def _manifests(pdep: PolicyDeployment, observed: Observed) -> dict[int, tuple[Obj, ...]]:
-    """Return the server of each version that runs or may be started by this decision."""
+def _manifests(
+    pdep: PolicyDeployment, observed: Observed
+) -> tuple[dict[int, tuple[Obj, ...]], str | None]:
+    """Return the server of each version that runs or may be started by this decision.
+
+    With a spec.server that can't be there are none, and the sentence says why: all servers stay as
+    they are.
+    """
+    if observed.refused is not None:
+        return {}, f"the API server refuses these pods: {observed.refused}"
     status = pdep.status
     roles = (status.stable, status.candidate, status.previous)
     wanted = {r.version for r in roles if r is not None}
     wanted.add(resolve(pdep, observed, (), None).version or 0)
-    return {
-        version: servers.build(pdep, observed.versions[version], observed.server_image)
-        for version in sorted(wanted & set(observed.versions))
-    }
+    idle = status.previous.version if status.previous is not None else None
+    try:
+        return {
+            version: servers.build(
+                pdep,
+                observed.versions[version],
+                observed.server_image,
+                observed.servers.get(version),
+                frozen=version == idle,
+            )
+            for version in sorted(wanted & set(observed.versions))
+        }, None
+    except (TemplateError, InvalidServerError) as error:
+        return {}, str(error)
 
 
 def _next_check(state: RolloutState) -> datetime | None:

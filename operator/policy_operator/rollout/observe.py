@@ -25,8 +25,10 @@ from policy_operator.machinery.cache import Cache, Obj
 from policy_operator.machinery.errors import ApiError
 from policy_operator.monitoring.types import Monitoring, Signal
 from policy_operator.registry.types import VersionRecord
-from policy_operator.rollout import peers, routes, rules, serving
+from policy_operator.rollout import kept, peers, routes, rules, scaling, serving
 from policy_operator.rollout.types import (
+    SERVER_KINDS,
+    SHARED_KINDS,
     Observed,
     PolicyDeployment,
     RouteObserved,
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 RulesKind = Literal["PrometheusRule", "ConfigMap"]
 
 MOST = 400  # characters of what is said of a pod
+_CONTAINERS = ("initContainer", "container")
 # A container that waits for one of these does not become ready by itself soon.
 _STUCK = (
     "CrashLoopBackOff",
@@ -109,7 +112,8 @@ def trouble(pods: Iterable[Obj], deployment: Obj | None) -> str:
     """Say why a pod is not ready, as far as Kubernetes says."""
     for pod in pods:
         status = pod.get("status") or {}
-        for container in status.get("containerStatuses") or ():
+        before, after = (status.get(f"{key}Statuses") or () for key in _CONTAINERS)
+        for container in (*before, *after):
             if not container.get("ready") and (said := _last_word(container)):
                 return f"the {container['name']} ended: {said}"[:MOST]
             waiting = (container.get("state") or {}).get("waiting") or {}
@@ -139,12 +143,11 @@ def server(
     namespace = pdep.meta.namespace
     labels = {LABEL_DEPLOYMENT: pdep.meta.name, LABEL_VERSION: str(version)}
     deployment, service = (children[kind].get(version) for kind in ("Deployment", "Service"))
-    stamps: dict[str, str | None] = {}
-    if deployment is not None:
-        kept = deployment["spec"].get("replicas") == pdep.spec.server.replicas
-        stamps["Deployment"] = stamp_of(deployment) if kept else None
-    if service is not None:
-        stamps["Service"] = stamp_of(service)
+    found = {kind: of[version] for kind, of in children.items() if version in of}
+    stamps = {kind: stamp_of(obj) for kind, obj in found.items()}
+    replicas = deployment["spec"].get("replicas") if deployment is not None else None
+    if deployment is not None and not scaling.as_wanted(pdep, replicas):
+        stamps["Deployment"] = None
     return ServerObserved(
         version=version,
         stamps=stamps,
@@ -152,6 +155,8 @@ def server(
         # Without its Service these are somebody else's.
         endpoints=endpoints(cache.list("EndpointSlice", namespace, labels)) if service else 0,
         trouble=trouble(cache.list("Pod", namespace, labels), deployment),
+        replicas=replicas,
+        kept=kept.read(deployment) if deployment is not None else None,
     )
 
 
@@ -240,12 +245,14 @@ async def observe(
         signals: Alerts that the webhook brings.
         foreign: Objects of others that writes have just met.
     """
+    monitors = await ctx.kube.has_api("monitoring.coreos.com", "v1", "podmonitors")
     prometheus_rules = await ctx.kube.has_api("monitoring.coreos.com", "v1", "prometheusrules")
     return read(
         ctx.cache,
         pdep,
         monitoring=ctx.monitor.about(pdep.meta.namespace, pdep.meta.name, now),
         rules_kind="PrometheusRule" if prometheus_rules else "ConfigMap",
+        pod_monitors=monitors,
         server_image=ctx.settings.server_image,
         # An alert does not wait for what only the URL needs.
         gateway=None if signals else await _gateway(pdep, ctx),
@@ -280,7 +287,7 @@ def _own(cache: Cache, pdep: PolicyDeployment, kind: str, name: str) -> Obj | No
 
 
 def _servers(cache: Cache, pdep: PolicyDeployment, kind: str) -> dict[int, Obj]:
-    """Return the versions' Deployments or Services by number, without those being deleted."""
+    """Return the versions' objects of a kind by number, without those being deleted."""
     ours = {LABEL_DEPLOYMENT: pdep.meta.name}
     return {
         number: obj
@@ -295,12 +302,12 @@ def _foreign(cache: Cache, pdep: PolicyDeployment) -> Iterator[Foreign]:
     """Yield what carries our labels, or a name of ours, and is not ours, as far as watches tell."""
     namespace, name = pdep.meta.namespace, pdep.meta.name
     found = [
-        *cache.list("Deployment", namespace, {LABEL_DEPLOYMENT: name}),
-        *cache.list("Service", namespace, {LABEL_DEPLOYMENT: name}),
+        *(o for k in SERVER_KINDS for o in cache.list(k, namespace, {LABEL_DEPLOYMENT: name})),
         cache.get("HTTPRoute", namespace, name),
         cache.get("PrometheusRule", namespace, rules.object_name(pdep, "PrometheusRule")),
         cache.get("ConfigMap", namespace, rules.object_name(pdep, "ConfigMap")),
         cache.get("ConfigMap", namespace, serving.object_name(name)),
+        *(cache.get(kind, namespace, name) for kind in SHARED_KINDS),
     ]
     for obj in found:
         if obj is not None and not owned(obj, pdep.meta.uid):
@@ -313,6 +320,7 @@ def read(
     *,
     monitoring: Monitoring,
     rules_kind: RulesKind,
+    pod_monitors: bool = False,
     server_image: str,
     gateway: Obj | None = None,
     gateway_api: bool = True,
@@ -326,6 +334,7 @@ def read(
         pdep: The resource.
         monitoring: What Prometheus last said about it.
         rules_kind: How this cluster takes alert rules.
+        pod_monitors: Whether it has PodMonitors.
         server_image: Image of deployments that name none.
         gateway: The first parent, when it was read just now for the URL.
         gateway_api: Whether the cluster has HTTPRoutes.
@@ -333,8 +342,8 @@ def read(
         foreign: Objects of others that writes have just met: no watch tells of most of them.
     """
     namespace, name = pdep.meta.namespace, pdep.meta.name
-    children = {kind: _servers(cache, pdep, kind) for kind in ("Deployment", "Service")}
-    numbers = set(children["Deployment"]) | set(children["Service"])
+    children = {kind: _servers(cache, pdep, kind) for kind in SERVER_KINDS}
+    numbers = {number for of in children.values() for number in of}
     there = _own(cache, pdep, "HTTPRoute", name)
     found_rules = []
     kinds: tuple[RulesKind, ...] = ("PrometheusRule", "ConfigMap")
@@ -342,6 +351,7 @@ def read(
         obj_name = rules.object_name(pdep, each)
         if (held := _own(cache, pdep, each, obj_name)) is not None:
             found_rules.append(RulesObserved(each, obj_name, stamp_of(held)))
+    shared = {kind: _own(cache, pdep, kind, name) for kind in SHARED_KINDS}
     others = {(f.kind, f.name): f for f in (*_foreign(cache, pdep), *foreign)}
     target = pdep.spec.target.training
     told = _own(cache, pdep, "ConfigMap", serving.object_name(name))
@@ -360,4 +370,6 @@ def read(
         gateway_api=gateway_api,
         serving=stamp_of(told) if told is not None else None,
         peers=peers.find(cache, pdep),
+        shared={kind: stamp_of(obj) for kind, obj in shared.items() if obj is not None},
+        pod_monitors=pod_monitors,
     )

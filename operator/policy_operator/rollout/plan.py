@@ -9,7 +9,7 @@ from policy_api.v1alpha1.version import ServingAt
 from policy_operator.children import stamp_of
 from policy_operator.machinery.cache import Obj
 from policy_operator.registry.types import RecordServing
-from policy_operator.rollout import conflicts, routes, rules, serving
+from policy_operator.rollout import conflicts, routes, rules, serving, shared
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import (
@@ -18,6 +18,7 @@ from policy_operator.rollout.types import (
     ApplyRules,
     ApplyServer,
     ApplyServing,
+    ApplyShared,
     DeleteObject,
     DeleteServer,
     Observed,
@@ -42,7 +43,11 @@ def plan(
     if pdep.unknown is not None:
         back = route if state.urgent else []
         return (*back, *_records(pdep, observed, state))
-    make = [*_serving(pdep, observed, state), *_servers(observed, state, manifests)]
+    make = [
+        *_serving(pdep, observed, state),
+        *_shared(pdep, observed, state),
+        *_servers(observed, state, manifests),
+    ]
     record = _records(pdep, observed, state)
     alert_rules = _rules(pdep, observed)
     if state.urgent:
@@ -63,6 +68,17 @@ def _serving(pdep: PolicyDeployment, observed: Observed, state: RolloutState) ->
     return [ApplyServing(wanted)]
 
 
+def _shared(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> list[Action]:
+    """Write what all versions share, as long as there is one."""
+    wanted = {m["kind"]: m for m in shared.wanted(pdep, observed)} if state.running() else {}
+    found: list[Action] = [
+        ApplyShared(manifest)
+        for kind, manifest in wanted.items()
+        if observed.shared.get(kind) != stamp_of(manifest) and not _taken(observed, manifest)
+    ]
+    return [*found, *(DeleteObject(k, pdep.meta.name) for k in observed.shared if k not in wanted)]
+
+
 def _servers(
     observed: Observed, state: RolloutState, manifests: Mapping[int, tuple[Obj, ...]]
 ) -> list[Action]:
@@ -77,6 +93,8 @@ def _servers(
         missing = tuple(m for m in missing if not _taken(observed, m))
         if missing:
             found.append(ApplyServer(version, missing))
+        name, kinds = wanted[0]["metadata"]["name"], {m["kind"] for m in wanted}
+        found += [DeleteObject(kind, name) for kind in have if kind not in kinds]
     return found
 
 

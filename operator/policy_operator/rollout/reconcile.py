@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -15,14 +16,14 @@ from policy_operator import ownership
 from policy_operator.children import Foreign, owned
 from policy_operator.context import Context
 from policy_operator.machinery.cache import Obj
-from policy_operator.machinery.errors import ApiError, Conflict, NotFound
+from policy_operator.machinery.errors import ApiError, Conflict, Invalid, NotFound
 from policy_operator.machinery.events import Event
 from policy_operator.machinery.locks import Locks
 from policy_operator.machinery.queue import Key
 from policy_operator.monitoring.types import Signal
 from policy_operator.registry.record import recorded
 from policy_operator.registry.types import RecordServing
-from policy_operator.rollout import routes
+from policy_operator.rollout import rehearsal, routes
 from policy_operator.rollout.decide import decide
 from policy_operator.rollout.manifests import server_name
 from policy_operator.rollout.observe import observe
@@ -30,14 +31,18 @@ from policy_operator.rollout.seen import Seen
 from policy_operator.rollout.state import Verdict
 from policy_operator.rollout.summary import unable
 from policy_operator.rollout.types import (
+    SERVER_KINDS,
+    SHARED_KINDS,
     Action,
     ApplyRoute,
     ApplyRules,
     ApplyServer,
     ApplyServing,
+    ApplyShared,
     Decision,
     DeleteObject,
     DeleteServer,
+    Observed,
     PolicyDeployment,
 )
 
@@ -53,9 +58,12 @@ _NEEDS = (
     "Service",
     "EndpointSlice",
     "Pod",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
     "ConfigMap",
     "HTTPRoute",
     "PrometheusRule",
+    *SHARED_KINDS,
 )
 _LOOK_AGAIN = timedelta(seconds=15)
 # The world may be other than the cache said; after this many decisions, back off.
@@ -118,8 +126,7 @@ async def _reconcile(
     foreign: tuple[Foreign, ...] = ()
     while True:
         observed = await observe(ctx, pdep, now, signals, foreign)
-        decision = decide(pdep, observed, now)
-        seen = Seen.of(pdep.meta.uid, ctx.cache, decision.actions)
+        decision, seen = await _decide(pdep, observed, ctx, now)
         try:
             failure = await _carry_out(decision, seen, obj, ctx, now=now, returned=returned)
         except ownership.Taken as taken:
@@ -138,6 +145,19 @@ async def _reconcile(
     if decision.status.state == "WaitingForMonitoring":
         ctx.monitor.hurry()
     return decision.next_check_at
+
+
+async def _decide(
+    pdep: PolicyDeployment, observed: Observed, ctx: Context, now: datetime
+) -> tuple[Decision, Seen]:
+    """Decide; again, where the API server says that it would not take the servers' pods."""
+    decision = decide(pdep, observed, now)
+    seen = Seen.of(pdep.meta.uid, ctx.cache, decision.actions)
+    refused = await rehearsal.refusal(pdep, decision.actions, seen, ctx)
+    if refused is None:
+        return decision, seen
+    decision = decide(pdep, replace(observed, refused=refused), now)
+    return decision, Seen.of(pdep.meta.uid, ctx.cache, decision.actions)
 
 
 async def _carry_out(
@@ -183,7 +203,7 @@ async def _tell(
     error: ApiError, obj: Obj, pdep: PolicyDeployment, ctx: Context, now: datetime
 ) -> None:
     """Tell the user of a refusal that only a person can do something about."""
-    if error.status not in _REFUSED:
+    if error.status not in _REFUSED and not isinstance(error, Invalid):
         return
     verdict = Verdict(False, reasons.APPLY_FAILED, f"the API server refuses: {error.message}")
     await _say(verdict, obj, pdep, ctx, now)
@@ -227,13 +247,13 @@ async def _apply(
             split = routes.split_of(name, action.manifest)
             weights = (f"{server_name(name, b.version)} {b.weight}" for b in split)
             log.info("weights: %s", ", ".join(weights))
-        case ApplyRules() | ApplyServing():
+        case ApplyRules() | ApplyServing() | ApplyShared():
             await seen.write(action.manifest, ctx)
         case RecordServing():
             await _record(action, pdep.spec.policy, Key(KIND_DEPLOYMENT, namespace, name), ctx, now)
         case DeleteServer():
             child = server_name(name, action.version)
-            for kind in ("Deployment", "Service"):
+            for kind in SERVER_KINDS:
                 await _delete(kind, child, pdep, ctx)
         case DeleteObject():
             await _delete(action.kind, action.name, pdep, ctx)

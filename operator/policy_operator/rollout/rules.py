@@ -14,15 +14,13 @@ from policy_api.keys import (
     ALERT_LABEL_NAMESPACE,
     ANNOTATION_APPLIED,
     LABEL_RULES,
-    METRIC_DECISION_ERRORS,
-    METRIC_DECISION_SECONDS,
-    METRIC_DECISIONS,
 )
 from policy_api.v1alpha1.deployment import Alert, Preset
 
 from policy_operator.children import checksum
 from policy_operator.machinery.cache import Obj
 from policy_operator.rollout.manifests import metadata
+from policy_operator.rollout.series import Series
 from policy_operator.rollout.types import PolicyDeployment
 
 QUANTILE = 0.95  # of preset Latency
@@ -33,36 +31,24 @@ def group_name(namespace: str, name: str) -> str:
     return f"policyops.{namespace}.{name}"
 
 
-def _selector(pdep: PolicyDeployment) -> str:
-    """Select the series of this deployment's servers.
-
-    A pod's name is <deployment>-v<N>-<replica set>-<id>; the alphabet of the last two has no
-    hyphen, so a deployment whose name begins with this one's name does not match.
-    """
-    pods = f"{pdep.meta.name}-v[0-9]+-[a-z0-9]+-[a-z0-9]+"
-    return f'namespace="{pdep.meta.namespace}",policy="{pdep.spec.policy}",pod=~"{pods}"'
-
-
 def expression(pdep: PolicyDeployment, alert: Alert) -> str:
     """Return the alert's PromQL."""
     if alert.preset is None:
         return alert.expr or ""
-    selector, window = _selector(pdep), f"[{alert.window_seconds}s]"
+    series, window = Series(pdep), f"[{alert.window_seconds}s]"
     limit = repr(float(alert.max or 0))
-    enough = (
-        f"sum by (version) (increase({METRIC_DECISIONS}{{{selector}}}{window}))"
-        f" >= {alert.min_requests}"
-    )
+    counted = series.decisions("increase", window)
+    enough = f"sum by (version) ({counted}) >= {alert.min_requests}"
     match alert.preset:
         case Preset.ERROR_RATE:
             value = (
-                f"sum by (version) (rate({METRIC_DECISION_ERRORS}{{{selector}}}{window}))"
-                f" / sum by (version) (rate({METRIC_DECISIONS}{{{selector}}}{window}))"
+                f"sum by (version) ({series.errors('rate', window)})"
+                f" / sum by (version) ({series.decisions('rate', window)})"
             )
         case Preset.LATENCY:
             value = (
                 f"histogram_quantile({QUANTILE}, sum by (version, le)"
-                f" (rate({METRIC_DECISION_SECONDS}_bucket{{{selector}}}{window})))"
+                f" ({series.buckets('rate', window)}))"
             )
         case _:
             assert_never(alert.preset)

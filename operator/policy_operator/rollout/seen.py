@@ -8,6 +8,7 @@ Only what is ours counts as seen. By the name of a child of ours anything may ha
 nothing is written, and whose it is is told.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from policy_operator.rollout.types import (
     ApplyRules,
     ApplyServer,
     ApplyServing,
+    ApplyShared,
 )
 
 # Controllers write once or twice after a change; a state that never stands still is decided anew.
@@ -34,7 +36,7 @@ def _manifests(actions: Iterable[Action]) -> Iterable[Obj]:
         match action:
             case ApplyServer():
                 yield from action.manifests
-            case ApplyRoute() | ApplyRules() | ApplyServing():
+            case ApplyRoute() | ApplyRules() | ApplyServing() | ApplyShared():
                 yield action.manifest
             case _:
                 continue
@@ -68,6 +70,15 @@ class Seen:
             i: obj if obj is not None and owned(obj, owner) else None for i, obj in found.items()
         }
         return cls(owner, ours)
+
+    async def rehearse(self, manifest: Obj, ctx: Context) -> None:
+        """Ask what the API server would say of a write, and write nothing.
+
+        Raises:
+            ApiError, OSError, TimeoutError: what it says against it.
+        """
+        with contextlib.suppress(AlreadyExists, Conflict):  # the write itself finds out whose it is
+            await ctx.kube.apply(manifest, seen=self.objects[_id(manifest)], dry_run=True)
 
     async def write(self, manifest: Obj, ctx: Context) -> None:
         """Create a child, or make it have the manifest's fields: one call, most often.

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from policy_api import reasons
 from policy_api.v1alpha1.deployment import CandidateStatus, PreviousStatus, StableStatus, Step
 
-from policy_operator.rollout import conflicts
+from policy_operator.rollout import conflicts, scaling
 from policy_operator.rollout.rollback import give_up
 from policy_operator.rollout.state import RolloutState
 from policy_operator.rollout.types import DRAIN_SECONDS, Observed, PolicyDeployment
@@ -49,7 +49,7 @@ def readiness(
     """
     if taken := conflicts.of_candidate(pdep, observed, version):
         return Readiness(False, reasons.NAME_CONFLICT, conflicts.sentence(taken))
-    wanted = pdep.spec.server.replicas
+    wanted = scaling.fewest(pdep)
     server = observed.servers.get(version)
     if server is None or server.applied is None or server.applied != stamps.get(version):
         return Readiness(
@@ -213,6 +213,16 @@ def _not_ready(
     return state.say(True, why.reason, why.message)
 
 
+def _freed(pdep: PolicyDeployment, observed: Observed, state: RolloutState) -> bool:
+    """Whether what only a person could mend is mended: the time until then is no lack of progress.
+
+    A name was taken and is free, or spec.server could not be and can.
+    """
+    if pdep.status.state == reasons.NAME_CONFLICT:
+        return not conflicts.every(pdep, observed, state)
+    return pdep.status.state == reasons.SERVER_INVALID
+
+
 def progress(  # noqa: PLR0911 - each return is one rule
     pdep: PolicyDeployment,
     observed: Observed,
@@ -233,10 +243,7 @@ def progress(  # noqa: PLR0911 - each return is one rule
     seconds = pdep.spec.rollout.progress_deadline_seconds
     why = readiness(pdep, observed, candidate.version, stamps)
     if not why.ready:
-        if pdep.status.state == reasons.NAME_CONFLICT and not conflicts.every(
-            pdep, observed, state
-        ):
-            # The name is free: the time that it was taken is no lack of progress.
+        if _freed(pdep, observed, state):
             until = state.second
             candidate = candidate.model_copy(update={"step_started_at": until})
             state = replace(state, candidate=candidate)

@@ -137,3 +137,14 @@ def degraded_event(pdep: PolicyDeployment, status: PolicyDeploymentStatus) -> tu
     if old is not None and (old.status, old.reason) == (new.status, new.reason):
         return ()
     return (Event("Warning", new.reason, new.message),)
+
+
+def blocked_event(pdep: PolicyDeployment, status: PolicyDeploymentStatus) -> tuple[Event, ...]:
+    """Return the Event for what a person must change, once for each sentence."""
+    old = get_condition(pdep.status.conditions, COND_PROGRESSING)
+    new = get_condition(status.conditions, COND_PROGRESSING)
+    if new is None or new.reason not in (reasons.NAME_CONFLICT, reasons.SERVER_INVALID):
+        return ()
+    if old is not None and (old.reason, old.message) == (new.reason, new.message):
+        return ()
+    return (Event("Warning", new.reason, new.message),)

@@ -36,6 +36,18 @@ DRAIN_SECONDS = 10
 SETTLE_SECONDS = 2
 
 
+# What the server of one version is made of, in the order in which it is made.
+SERVER_KINDS = ("Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler")
+
+
+# …and what all versions share, under the deployment's own name.
+SHARED_KINDS = ("NetworkPolicy", "PodMonitor")
+
+
+class InvalidServerError(ValueError):
+    """spec.server says what can't be; the text is a sentence for the user."""
+
+
 @dataclass(frozen=True)
 class PolicyDeployment:
     """The resource, parsed."""
@@ -70,8 +82,17 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The pod template of a server as it was applied."""
+
+    of: str
+    """Checksum of what it was made from."""
+    template: Obj
+
+
+@dataclass(frozen=True)
 class ServerObserved:
-    """Deployment and Service of one version."""
+    """The server of one version."""
 
     version: int
     stamps: Mapping[str, str | None] = field(default_factory=dict)
@@ -82,6 +103,10 @@ class ServerObserved:
     """Ready addresses in the Service's EndpointSlices."""
     trouble: str = ""
     """Why a pod is not ready, if one says."""
+    replicas: int | None = None
+    """How many pods its Deployment says that there should be."""
+    kept: Kept | None = None
+    """Its pod template, which stays while nobody asks for another one."""
 
     @property
     def applied(self) -> str | None:
@@ -168,6 +193,13 @@ class Observed:
     peers: tuple[Peer, ...] = ()
     """Servers of other deployments that the servers of this one ask."""
 
+    shared: Mapping[str, str | None] = field(default_factory=dict)
+    """Checksums of what all versions share, as applied, by kind."""
+    pod_monitors: bool = False
+    """Whether the cluster has PodMonitors."""
+    refused: str | None = None
+    """What the API server has just said against the servers that spec.server describes."""
+
     def taken(self, kind: str, name: str) -> Foreign | None:
         """Return the object that is not ours and has this name, if one is known."""
         return next((f for f in self.foreign if (f.kind, f.name) == (kind, name)), None)
@@ -175,7 +207,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class ApplyServer:
-    """Create or update a version's Deployment and Service, or the one of them that differs."""
+    """Create or update a version's server, or the parts of it that differ."""
 
     version: int
     manifests: tuple[Obj, ...]
@@ -205,15 +237,22 @@ class ApplyServing:
 
 
 @dataclass(frozen=True)
+class ApplyShared:
+    """Create or update what all versions share."""
+
+    manifest: Obj
+
+
+@dataclass(frozen=True)
 class DeleteServer:
-    """Delete a version's Deployment and Service."""
+    """Delete all parts of a version's server."""
 
     version: int
 
 
 @dataclass(frozen=True)
 class DeleteObject:
-    """Delete the route or the rules."""
+    """Delete a child that is not wanted any more."""
 
     kind: str
     name: str
@@ -224,6 +263,7 @@ Action = (
     | ApplyServing
     | ApplyRoute
     | ApplyRules
+    | ApplyShared
     | RecordServing
     | DeleteServer
     | DeleteObject

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_api.base import ObjectMeta
+from policy_api.rules.pod_template import TemplateError
 from policy_api.v1alpha1.deployment import PolicyDeploymentSpec, PolicyDeploymentStatus
 from policy_api.v1alpha1.version import TrainingOrigin, VersionArtifact
 from policy_operator.children import stamp_of
@@ -146,7 +147,80 @@ def test_a_decision_log_is_files_and_a_spool_that_outlives_the_container():
 
 @pytest.mark.parametrize("server", [{}, {"auth": {"type": "None"}}])
 def test_without_tokens_the_pod_is_as_it_was(server: dict[str, Any]):
-    assert servers.build(make(server=server), record(), "i") == servers.build(make(), record(), "i")
+    said, unsaid = (
+        servers.build(make(server=s), record(), "i")[0]["spec"]["template"] for s in (server, {})
+    )
+    assert said == unsaid
+
+
+TEMPLATE: dict[str, Any] = {
+    "metadata": {"annotations": {"prometheus.io/scrape": "false", "team": "ml"}},
+    "spec": {
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "securityContext": {"runAsUser": 1000},
+        "containers": [
+            {"name": "logger", "image": "logger:1"},
+            {
+                "name": "server",
+                "env": [{"name": "LOG_LEVEL", "value": "debug"}],
+                "startupProbe": {"failureThreshold": 7200},
+                "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+            },
+        ],
+        "volumes": [{"name": "cache", "emptyDir": {}}],
+    },
+}
+
+
+def test_a_template_adds_to_the_pods():
+    plain, mine = (
+        servers.build(make(server=s), record(), "i")[0]["spec"]["template"]
+        for s in ({}, {"template": TEMPLATE})
+    )
+    assert mine["metadata"]["labels"] == plain["metadata"]["labels"]
+    assert mine["metadata"]["annotations"] == {
+        **plain["metadata"]["annotations"],
+        "prometheus.io/scrape": "false",
+        "team": "ml",
+    }
+    pod = mine["spec"]
+    assert pod["tolerations"] == TEMPLATE["spec"]["tolerations"]
+    assert pod["securityContext"] == {**plain["spec"]["securityContext"], "runAsUser": 1000}
+    first, second = pod["containers"]
+    assert (first["name"], second["name"]) == ("server", "logger")
+    assert first["env"][-1] == {"name": "LOG_LEVEL", "value": "debug"}
+    assert first["startupProbe"]["failureThreshold"] == 7200
+    assert first["startupProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert second["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+@pytest.mark.parametrize(
+    ("spec_", "sentence"),
+    [
+        (
+            {"containers": [{"name": "server", "image": "x"}]},
+            "image can't be set: set spec.server.",
+        ),
+        (
+            {"containers": [{"name": "server", "resources": {}}]},
+            "resources can't be set: set spec.",
+        ),
+        (
+            {"containers": [{"name": "x", "ports": [{"containerPort": 8080}]}]},
+            "ports[8080] can't be set: the server listens on that port",
+        ),
+        (
+            {"containers": [{"name": "server", "readinessProbe": {"httpGet": {"path": "/"}}}]},
+            "readinessProbe.httpGet.path can't be set: the operator sets it to /readyz",
+        ),
+    ],
+)
+def test_a_template_that_contradicts_is_refused(spec_: dict[str, Any], sentence: str):
+    with pytest.raises(TemplateError) as refused:
+        servers.build(make(server={"template": {"spec": spec_}}), record(), "i")
+    name = spec_["containers"][0]["name"]
+    path = f"spec.server.template.spec.containers[{name}]."
+    assert str(refused.value).startswith(path + sentence)
 
 
 def test_the_checksum_is_of_the_content():
