@@ -1,10 +1,12 @@
 """Makes any value that JSON can carry one that both databases can keep."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_ODD = ("\\u0000", "\\ud")  # how JSON writes NUL, and halves of surrogate pairs
 
 
 def text(value: str) -> str:
@@ -27,3 +29,14 @@ def storable(value: Any) -> Any:
             return [storable(item) for item in value]
         case _:
             return value
+
+
+def json_text(value: Any) -> str:
+    """Return `storable` as JSON, without a look at each part where there is nothing to do."""
+    try:
+        written = json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError):
+        written = None
+    if written is None or any(odd in written for odd in _ODD):
+        return json.dumps(storable(value))
+    return written

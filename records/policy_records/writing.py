@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.types.json import Jsonb
 from sqlalchemy.dialects import postgresql, sqlite
 
 from policy_records import tables
@@ -21,12 +20,13 @@ from policy_records.entries import (
     Owner,
     Written,
 )
-from policy_records.storable import storable
+from policy_records.storable import json_text, storable
 
 Row = dict[str, Any]
 
 _COLUMNS = tuple(column.name for column in tables.decisions.columns)
 _DOCUMENTS = frozenset(c.name for c in tables.decisions.columns if c.type is tables.JSON)
+_OWN = frozenset(item.name for item in fields(Owner))
 _PARTS = ("reward", "success", "followed", "next_state", "done")
 SWEEP = 1000  # late ones that are counted in one transaction
 
@@ -50,7 +50,7 @@ def write(
     with engine.begin() as connection:
         decisions = [entry for entry in entries if isinstance(entry, DecisionEntry)]
         if decisions:
-            _insert_decisions(connection, [_row(owner, entry) for entry in decisions])
+            _insert_decisions(connection, owner, decisions)
         for entry in entries:
             match entry:
                 case OutcomeEntry():
@@ -120,14 +120,31 @@ def _row(owner: Owner, entry: Entry) -> Row:
     return {**kept, "namespace": owner.namespace, "deployment": owner.deployment}
 
 
-def _insert_decisions(connection: sa.Connection, rows: Sequence[Row]) -> None:
+def _cells(owner: Owner, entry: DecisionEntry) -> tuple[Any, ...]:
+    """Return a decision's row for COPY, documents as JSON's text, in the order of _COLUMNS."""
+    found: list[Any] = []
+    for name in _COLUMNS:
+        value = getattr(owner, name) if name in _OWN else getattr(entry, name)
+        if value is None:
+            found.append(None)
+        elif name in _DOCUMENTS:
+            found.append(json_text(value))
+        else:
+            found.append(storable(value) if isinstance(value, str | float) else value)
+    return tuple(found)
+
+
+def _insert_decisions(
+    connection: sa.Connection, owner: Owner, decisions: Sequence[DecisionEntry]
+) -> None:
     if connection.dialect.name == "postgresql":
-        _copy(connection, rows)
+        _copy(connection, [_cells(owner, entry) for entry in decisions])
     else:
-        connection.execute(sa.insert(tables.decisions).prefix_with("OR IGNORE"), list(rows))
+        rows = [_row(owner, entry) for entry in decisions]
+        connection.execute(sa.insert(tables.decisions).prefix_with("OR IGNORE"), rows)
 
 
-def _copy(connection: sa.Connection, rows: Sequence[Row]) -> None:
+def _copy(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert by COPY, several times as fast as INSERT; what is there already is passed over.
 
     A COPY ends at the first row that is there. That happens only after a crash or a lost answer,
@@ -147,21 +164,17 @@ def _copy(connection: sa.Connection, rows: Sequence[Row]) -> None:
         )
 
 
-def _copy_into(connection: sa.Connection, table: str, rows: Iterable[Row]) -> None:
+def _copy_into(connection: sa.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
     driver = cast("psycopg.Connection", connection.connection.dbapi_connection)
     with driver.cursor() as cursor:
         try:
             with cursor.copy(f"COPY {table} ({', '.join(_COLUMNS)}) FROM STDIN") as copy:
                 for row in rows:
-                    copy.write_row([_cell(name, row[name]) for name in _COLUMNS])
+                    copy.write_row(row)
         except psycopg.Error as error:
             raise sa.exc.DBAPIError.instance(
                 "COPY", None, error, psycopg.Error, dialect=connection.dialect
             ) from error
-
-
-def _cell(name: str, value: Any) -> Any:
-    return Jsonb(value) if name in _DOCUMENTS and value is not None else value
 
 
 def _insert_new(connection: sa.Connection, table: sa.Table, row: Row) -> bool:

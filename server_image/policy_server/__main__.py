@@ -14,6 +14,8 @@ from policy_server.artifact import Artifact
 from policy_server.lifecycle import last_word, serve
 from policy_server.settings import Settings, SettingsInvalidError
 
+SWITCH_SECONDS = 0.0005
+
 
 def open_policy(artifact: Artifact, settings: Settings) -> Policy:
     """Open an artifact whose checksums hold."""
@@ -28,6 +30,8 @@ def open_policy(artifact: Artifact, settings: Settings) -> Policy:
 def main() -> int:
     """Run until a signal; return the exit code."""
     logs.setup()
+    # The decision log's thread must not keep the event loop waiting for 5 ms, Python's default.
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         return asyncio.run(serve(Settings.from_env(os.environ), open_policy))
     except SettingsInvalidError as error:

@@ -28,6 +28,9 @@ class JsonFormatter(logging.Formatter):
 
 def setup() -> None:
     """Send everything from level INFO to standard output."""
+    # Nothing of this is in a line, and finding it out takes longer than writing the line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001 - as Python's HOWTO says
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

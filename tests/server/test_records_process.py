@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 import uuid
 from pathlib import Path
 
@@ -138,3 +139,16 @@ async def test_a_log_without_its_url_ends_the_program_with_one_sentence(env, tmp
     assert (tmp_path / "termination-log").read_text() == (
         f"the decision log needs {env['DECISION_LOG_URL_FILE']}: No such file or directory"
     )
+
+
+async def test_without_a_log_none_of_its_libraries_is_loaded():
+    code = (
+        "import sys, policy_server.__main__; "
+        "print([m for m in ('sqlalchemy', 'alembic', 'psycopg', 'httpx') if m in sys.modules])"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code),
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert (await process.communicate())[0] == b"[]\n"

@@ -174,7 +174,7 @@ class Odds:
 
     def of_answer(self, option: Option) -> Option:
         """Return an option with the probability that it is answered."""
-        return replace(option, probability=self.propensity(option.action))
+        return option.taken(self.propensity(option.action))
 
 
 def draw(ranking: Sequence[Option], chance: float) -> Option:
@@ -196,7 +196,7 @@ def draw(ranking: Sequence[Option], chance: float) -> Option:
 
 def _advice(found: Decision, source: Source) -> Answer:
     """Return the ranking alone: a person chooses, with a probability that nobody knows."""
-    ranking = tuple(replace(option, probability=None) for option in found.ranking)
+    ranking = tuple(option.taken(None) for option in found.ranking)
     return Answer(ranking[0], ranking, source, auto_approved=False)
 
 

@@ -6,6 +6,7 @@ Probes, /metrics and the documentation ask for no token: the route does not publ
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fastapi import Security
@@ -138,8 +139,13 @@ def _loopback(scope: Scope) -> bool:
     client = scope.get("client")
     if client is None:
         return False
+    return _is_loopback(client[0])
+
+
+@lru_cache(1024)
+def _is_loopback(host: str) -> bool:
     try:
-        address = ipaddress.ip_address(client[0])
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
