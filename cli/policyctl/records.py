@@ -131,18 +131,23 @@ def describe(log: Log, count: int) -> Iterator[str]:
 def _line(record: Mapping[str, Any]) -> tuple[str, ...]:
     outcome = record.get("outcome") or {}
     labels = [said["label"] for said in record.get("feedback", ()) if "label" in said]
-    answer = record.get("action") or record.get("answer") or record.get("failure") or "-"
     confidence = record.get("confidence")
     return (
         record["decisionId"],
         record["at"][:19],
         str(record["version"]),
         record["source"],
-        _short(answer),
+        _short(_answer(record)),
         "-" if confidence is None else f"{confidence:.2f}",
         f"{outcome['reward']:g}" if "reward" in outcome else "-",
         labels[-1] if labels else "-",
     )
+
+
+def _answer(record: Mapping[str, Any]) -> str:
+    """Return what was answered, or what came in its place, in a word or two."""
+    ranked = f"(ranked {len(record.get('candidates', ()))})" if record["valid"] else "-"
+    return record.get("action") or record.get("answer") or record.get("failure") or ranked
 
 
 def _short(text: str) -> str:
@@ -231,8 +236,8 @@ def ask(log: Log, count: int, answer: Callable[[str], str]) -> int:
 def _question(record: Mapping[str, Any]) -> str:
     asked = record.get("state", record.get("prompt", record.get("candidates")))
     shown = asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False)
-    answer = record.get("action") or record.get("answer") or record.get("failure") or "-"
-    return f"\n{record['at']}  version {record['version']}\nasked: {shown}\nanswered: {answer}"
+    head = f"\n{record['at']}  version {record['version']}"
+    return f"{head}\nasked: {shown}\nanswered: {_answer(record)}"
 
 
 def label(log: Log, decision_id: str, said: Label, corrected: str | None = None) -> None:
