@@ -138,6 +138,13 @@ def _up_current() -> None:
             "The cluster has no Gateway API: install a gateway that implements it, "
             "with a Gateway `public` in the namespace `gateways`."
         )
+    named = ("secret", addons.LOG_SECRET, "-n", EXAMPLES_NAMESPACE, "--ignore-not-found")
+    if not kubectl(KUBECONFIG, "get", *named):
+        raise ClusterError(
+            f"The examples keep their decisions in a PostgreSQL database: make the Secret "
+            f"{addons.LOG_SECRET} in the namespace {EXAMPLES_NAMESPACE} with its URL under `url`, "
+            "postgresql://user:password@host/database."
+        )
     say("up", "using your cluster as it is; push the three images where it can pull them")
 
 

@@ -19,6 +19,7 @@ def main() -> int:
     bad = story.train_bad(kubectl)
     story.expect_accepted(bad)
     story.roll_back(kubectl, bad)
+    story.show_log(kubectl)
     story.whats_next()
     return 0
 

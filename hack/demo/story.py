@@ -3,6 +3,7 @@
 `demo.py` plays them for a person; tests/e2e plays the same ones and asserts on what they return.
 """
 
+import csv
 import json
 import subprocess
 import sys
@@ -357,12 +358,32 @@ def roll_back(kubectl: Kubectl, bad: Trained) -> RolledBack:
     )
 
 
+def show_log(kubectl: Kubectl) -> dict[int, int]:
+    """Show what is in the decision log; return how many decisions of each version."""
+    if not kubectl("get", "statefulset", "postgres", "-n", "databases", "--ignore-not-found"):
+        return {}  # a cluster of the user's own, whose database they know
+    say("every decision is in the decision log, with the share of traffic that its version had:")
+    query = (
+        "SELECT version, role, weight, count(*) AS decisions, "
+        "count(*) FILTER (WHERE NOT valid) AS bad, round(avg(latency_ms)) AS ms "
+        f"FROM decisions WHERE deployment = '{POLICY}' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+    )
+    asked = ("psql", "--host=/tmp", "--username=policy", "decisions", "--csv", "--command", query)
+    text = kubectl("exec", "-n", "databases", "postgres-0", "--", *asked, show=True)
+    found: dict[int, int] = {}
+    for row in csv.DictReader(text.splitlines()):
+        version = int(row["version"])
+        found[version] = found.get(version, 0) + int(row["decisions"])
+    return found
+
+
 def whats_next() -> None:
     """Say what to try now."""
     chapter("That was all of it. Try next:")
     for line in (
         "export KUBECONFIG=$(python3 hack/cluster/cluster.py kubeconfig)",
         "kubectl explain policytraining.spec",
+        "kubectl exec -it -n databases postgres-0 -- psql -h /tmp -U policy decisions   # the log",
         "kubectl describe ptrain review-forge-grpo -n ml",
         "kubectl describe pdep review-forge -n ml          # its history, its rejected versions",
         "kubectl annotate pdep review-forge -n ml policyops.dev/retry=<rejected version>",

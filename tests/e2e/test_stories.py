@@ -107,7 +107,12 @@ def test_an_alert_sends_a_bad_version_back(
     rejected = condition(record, "Rejected")
     assert rejected is not None
     assert rejected["status"] == "True"
-    assert story.load_so_far(kubectl).failed == 0
+    load = story.load_so_far(kubectl)
+    assert load.failed == 0
+    logged = story.show_log(kubectl)
+    assert bad.version in logged
+    for version, answered in load.versions.items():
+        assert logged[int(version)] >= answered  # every answer that was given is there
 
 
 def test_uninstalling_leaves_nothing_but_artifacts(kubectl: Kubectl, promoted: story.Load) -> None:
