@@ -21,6 +21,7 @@ from policy_models.fields import Violation
 
 from policy_server.artifact import Artifact
 from policy_server.decisions import modes
+from policy_server.decisions.accounts import Accounts
 from policy_server.decisions.modes import Answer, Chances, Source
 from policy_server.decisions.results import (
     ENGINE_FAILED,
@@ -98,6 +99,7 @@ class DecisionService:
         self._policy = policy
         self._asker = asker
         self._metrics = metrics
+        self._accounts = Accounts(artifact.manifest, metrics)
         self._keep = keep
         self._scorer = scorer
         self._check = AnswerCheck(artifact.manifest.answer_schema)
@@ -139,7 +141,7 @@ class DecisionService:
         try:
             return await self._settled(call, await self._found(call))
         except asyncio.CancelledError:
-            self._left(call)
+            self._accounts.left(call.decision_id, call.role, time.perf_counter() - call.began)
             raise
 
     async def _found(self, call: _Call) -> Found | Fault | Refusal:
@@ -177,7 +179,7 @@ class DecisionService:
             assert found is not None  # the outcome is the last that is said
             result = await self._settled(call, found)
         except (asyncio.CancelledError, GeneratorExit):
-            self._left(call)
+            self._accounts.left(call.decision_id, call.role, time.perf_counter() - call.began)
             raise
         if isinstance(result, Decision) and self._generates(request) and not advised:
             answer = result.chosen.action
@@ -237,8 +239,7 @@ class DecisionService:
         else:
             assert isinstance(outcome, Fault)  # to what the policy says there is an answer
             result = Failure(asked, outcome)
-        self._count(result)
-        self._log(result)
+        self._accounts.take(result)
         self._keep(result)
         self._offer(result, call)
         return result
@@ -313,54 +314,3 @@ class DecisionService:
             return Decision(asked, answer, fields=fields, failed=outcome.reason)
         written = outcome.written if answer.source is Source.POLICY else None
         return Decision(asked, answer, outcome.unseen, fields, written)
-
-    def _count(self, result: Decision | Failure) -> None:
-        """Count a decision, made or failed: each passes here once."""
-        asked, role, reason = result.asked, result.asked.role, _reason(result)
-        if isinstance(result, Failure) and reason is None:
-            self._metrics.overloaded(role)
-        else:
-            self._metrics.decided(role, asked.seconds, reason)
-        if reason == REASON_SAFETY:
-            self._metrics.safety(role)
-        if isinstance(result, Decision):
-            answer = result.answer
-            self._metrics.answered(
-                role,
-                answer.source,
-                answer.cause,
-                confidence=answer.chosen.confidence,
-                auto_approved=answer.auto_approved,
-            )
-            if result.unseen:
-                self._metrics.unseen(role, len(result.unseen))
-
-    def _left(self, call: _Call) -> None:
-        """Count a caller that went away: no decision came of it."""
-        self._metrics.engine.cancelled(call.role)
-        seconds = round(time.perf_counter() - call.began, 6)
-        fields = {"decisionId": call.decision_id, "role": call.role, "durationSeconds": seconds}
-        log.info("cancelled", extra={"fields": fields})
-
-    def _log(self, result: Decision | Failure) -> None:
-        manifest, asked, reason = self.artifact.manifest, result.asked, _reason(result)
-        fields = {
-            "decisionId": asked.decision_id,
-            "policy": manifest.policy,
-            "version": manifest.version,
-            "role": asked.role,
-            "status": 200 if isinstance(result, Decision) else result.fault.status,
-            "durationSeconds": round(asked.seconds, 6),
-            "mode": asked.mode,
-            "valid": reason is None and isinstance(result, Decision),
-        }
-        if isinstance(result, Decision):
-            fields["source"] = result.answer.source
-        if reason is not None:
-            fields["reason"] = reason
-        log.info("decision", extra={"fields": fields})
-
-
-def _reason(result: Decision | Failure) -> str | None:
-    """Return why the policy failed, as a metric's label; None: it did not, or was not asked."""
-    return result.failed if isinstance(result, Decision) else result.fault.reason

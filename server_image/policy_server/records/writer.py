@@ -18,12 +18,13 @@ from pathlib import Path
 import sqlalchemy as sa
 from policy_records import retention
 from policy_records.database import connect
-from policy_records.entries import DecisionEntry, Entry, News, Owner, Told, Written
+from policy_records.entries import DecisionEntry, News, Owner, Told
 from policy_records.schema import Schema, migrate
-from policy_records.writing import SWEEP, count_late, write
+from policy_records.writing import SWEEP, count_late
 
-from policy_server.records.errors import ForeignDecisionError, LogFullError, RefusedEntryError
-from policy_server.records.faults import AwayError, is_away, is_crossing, sentence
+from policy_server.records.delivery import Delivery
+from policy_server.records.errors import LogFullError
+from policy_server.records.faults import AwayError, sentence
 from policy_server.records.intake import Batch, Intake, Pending
 from policy_server.records.metrics import LogMetrics
 from policy_server.records.spool import Spool, SpoolFullError
@@ -34,7 +35,6 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 SWEEP_SECONDS = 10.0
 RETENTION_SECONDS = 600.0
-_CROSSINGS = 3  # of two pods, after which the database counts as away
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class LogWriter:
         self._url = settings.read_url()
         self.engine = connect(self._url)
         self.owner = settings.owner
-        self._settings, self._metrics, self._heard = settings, metrics, heard
+        self._settings, self._metrics = settings, metrics
+        self._delivery = Delivery(settings.owner, metrics, heard)
         self._intake = Intake(metrics.dropped)
         folder, limit = settings.spool_folder, settings.spool_bytes
         self._decisions = Spool(folder / "decisions", limit, drops_oldest=True)
@@ -161,7 +162,7 @@ class LogWriter:
             told = []
         try:
             self._prepare()
-            self._write(batch.decisions, told)
+            self._delivery.write(self.engine, batch.decisions, told)
         except AwayError as error:
             self._gone(error)
             self._spool_decisions(batch.decisions)
@@ -196,61 +197,6 @@ class LogWriter:
         if url != self._url:
             self.engine.dispose()
             self._url, self.engine = url, connect(url)
-
-    def _write(self, decisions: Sequence[DecisionEntry], told: Sequence[Pending]) -> None:
-        """Write a batch, and tell who waits; by halves where the database refuses one of it.
-
-        Raises:
-            AwayError: It can't be reached; what is not done is not written.
-        """
-        entries: list[Entry] = [*decisions, *(one.entry for one in told)]
-        if not entries:
-            return
-        try:
-            written = self._write_once(entries)
-        except AwayError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must be written
-            if len(entries) == 1:
-                self._refuse(told, error)
-                return
-            for half in _halves(decisions):
-                self._write(half, [])
-            for waiting in _halves(told):
-                self._write([], waiting)
-            return
-        self._count(written)
-        for one in told:
-            if one.entry.decision_id in written.foreign:
-                one.kept.set_exception(ForeignDecisionError())
-            else:
-                one.kept.set_result(None)
-
-    def _write_once(self, entries: Sequence[Entry]) -> Written:
-        for crossings in range(_CROSSINGS):
-            try:
-                return write(self.engine, self.owner, entries)
-            except sa.exc.DBAPIError as error:
-                if is_crossing(error) and crossings + 1 < _CROSSINGS:
-                    continue
-                if is_away(error):
-                    raise AwayError(sentence(error)) from error
-                raise
-            except (sa.exc.TimeoutError, OSError) as error:
-                raise AwayError(sentence(error)) from error
-        raise AssertionError("the last crossing is raised")
-
-    def _refuse(self, told: Sequence[Pending], error: Exception) -> None:
-        """Pass over one entry that the database will never take."""
-        log.error("an entry of the decision log was refused: %s", sentence(error))
-        if told:
-            told[0].kept.set_exception(RefusedEntryError())
-        else:
-            self._metrics.dropped(1)
-
-    def _count(self, written: Written) -> None:
-        for news in written.news:
-            self._heard(news)
 
     def _gone(self, error: AwayError) -> None:
         if time.monotonic() < self._retry_at:
@@ -315,7 +261,7 @@ class LogWriter:
         segment, entries = found
         decisions = [entry for entry in entries if isinstance(entry, DecisionEntry)]
         told = [Pending(entry) for entry in entries if not isinstance(entry, DecisionEntry)]
-        self._write(decisions, told)
+        self._delivery.write(self.engine, decisions, told)
         spool.remove(segment)
 
     def _reach(self) -> None:
@@ -335,7 +281,7 @@ class LogWriter:
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP_SECONDS
                 written = count_late(self.engine, self.owner)
-                self._count(written)
+                self._delivery.count(written)
                 if len(written.news) >= SWEEP:
                     self._sweep_at = now
             if now >= self._clean_at:
@@ -351,8 +297,3 @@ class LogWriter:
             return 0
         before = datetime.now(UTC) - timedelta(days=days)
         return retention.delete_before(self.engine, self.owner, before)
-
-
-def _halves(entries: Sequence) -> tuple[Sequence, Sequence]:  # type: ignore[type-arg]
-    middle = (len(entries) + 1) // 2
-    return entries[:middle], entries[middle:]

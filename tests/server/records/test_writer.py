@@ -17,7 +17,7 @@ from policy_records.database import connect, parse
 from policy_records.entries import DecisionEntry, FeedbackEntry, Label, OutcomeEntry, Owner
 from policy_records.ids import uuid7
 from policy_records.schema import migrate
-from policy_server.records import intake, writer
+from policy_server.records import delivery, intake, writer
 from policy_server.records.errors import ForeignDecisionError, LogFullError, RefusedEntryError
 from policy_server.records.intake import Intake
 from policy_server.records.metrics import LogMetrics
@@ -215,7 +215,7 @@ def test_tables_that_are_gone_are_no_fault_of_the_entries(url, tmp_path):
 
 
 def test_one_entry_that_is_no_good_costs_itself_alone(url, tmp_path, monkeypatch):
-    real = writer.write
+    real = delivery.write
     bad, good = decision(), [decision() for _ in range(20)]
 
     def picky(engine, owner, entries):
@@ -223,7 +223,7 @@ def test_one_entry_that_is_no_good_costs_itself_alone(url, tmp_path, monkeypatch
             raise sa.exc.DataError("INSERT", {}, ValueError("no good"))
         return real(engine, owner, entries)
 
-    monkeypatch.setattr(writer, "write", picky)
+    monkeypatch.setattr(delivery, "write", picky)
     with log(url, tmp_path / "spool") as one:
         for entry in (*good[:7], bad, *good[7:]):
             one.put(entry)
