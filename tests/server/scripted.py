@@ -28,6 +28,7 @@ class Scripted:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
+        self.to_state: str | None = None  # what a state is answered with, if it may be asked
         self.batches: list[int] = []
         self._never = threading.Event()
         self.busy = threading.Event()  # it has been asked
@@ -50,9 +51,14 @@ class Scripted:
         """Return what it is asked with."""
         return {"prompt": "a text"}
 
+    def _to_state(self) -> Decision | Refusal:
+        if self.to_state is None:
+            return Refusal("InvalidRequest", "this policy is asked with prompt")
+        return Decision((Option(self.to_state, 0.75, 1.0, 0.75, tokens=9),))
+
     def _one(self, request: Request) -> Decision | Refusal:
         if (question := request.question) is None:
-            return Refusal("InvalidRequest", "this policy is asked with prompt")
+            return self._to_state()
         text = question.prompt or question.turns[-1].content
         if "raise" in text:
             raise RuntimeError("the weights are upside down")

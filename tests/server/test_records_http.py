@@ -37,9 +37,12 @@ def options(folder, **changes):
 
 
 @asynccontextmanager
-async def serving(folder, door, told=None) -> AsyncIterator[tuple[httpx.AsyncClient, State]]:
+async def serving(
+    folder, door, told=None, *, schema=SCHEMA, answer=None
+) -> AsyncIterator[tuple[httpx.AsyncClient, State]]:
+    """Serve with a log; `answer` is what the policy says to a state."""
     (folder / "artifact").mkdir()
-    sha256 = write_artifact(folder / "artifact", answerSchema=SCHEMA)
+    sha256 = write_artifact(folder / "artifact", answerSchema=schema)
     artifact = open_artifact(
         str(folder / "artifact"),
         sha256=sha256,
@@ -48,6 +51,7 @@ async def serving(folder, door, told=None) -> AsyncIterator[tuple[httpx.AsyncCli
         download_folder=folder,
     )
     metrics, engine = Metrics(POLICY, VERSION), Scripted()
+    engine.to_state = answer
     log = open_log(told or options(folder), LogMetrics(metrics.registry, POLICY, VERSION))
     batcher = Batcher(engine, queue_limit=2, batch_limit=1, wait_seconds=0)
     worker = asyncio.create_task(batcher.run())
