@@ -62,7 +62,7 @@ def _lines(
     yield f"You recommend what to do, by asking the policy `{made.policy}`. Do not choose yourself."
     yield ""
     yield "## Ask"
-    yield "Describe the task with these fields; leave out, or set to null, what you do not know."
+    yield "Describe the task with all of these fields; set to null what you do not know."
     yield ""
     yield "| field | is |"
     yield "| --- | --- |"

@@ -1,6 +1,8 @@
 """`policyctl log`, `feedback` and `outcome`: on a log of both kinds, and on a server that runs."""
 
 import json
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +16,7 @@ from policy_records.schema import migrate
 from policy_records.writing import count_late, write
 from policyctl import main as cli
 from policyctl import records
+from policyctl.local import environment
 
 from models import golden
 
@@ -231,3 +234,18 @@ def test_the_token_of_a_file_is_sent(serving, tmp_path, capsys, monkeypatch):  #
     assert cli.main(told) == 2
     assert capsys.readouterr().err.startswith("send a token of this policy's callers")
     assert cli.main([*told, "--token-file", str(tokens)]) == 0
+
+
+def test_who_reads_may_have_enough(engine, file):
+    write(engine, ME, [decision(state={"a": "x" * 999}) for _ in range(2000)])
+    command = f"{sys.executable} -m policyctl log export | head -1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        env=environment(),
+        cwd=file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
