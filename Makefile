@@ -32,8 +32,8 @@ trainer-env: ## Make the CPU trainer environment (torch, TRL, DeepSpeed).
 	@hack/cpu/setup.sh
 
 .PHONY: test-unit
-test-unit: setup ## Pure functions: seconds.
-	$(BIN)/pytest -q -m "not integration and not e2e and not trainer"
+test-unit: setup ## All that needs neither torch nor a cluster: functions, servers as processes, databases.
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not integration and not e2e and not trainer"
 
 .PHONY: test-trainer
 test-trainer: setup trainer-env ## Recipes, checkpoints and the server, with torch on CPU.

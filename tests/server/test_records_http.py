@@ -25,6 +25,7 @@ from server.scripted import GOOD, SCHEMA, Scripted
 from server.test_http import sample
 
 TOKEN = "s" * 32
+NOBODYS = uuid.UUID(int=7)
 WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}", "x-policyops-user": "ana"}
 
 
@@ -187,17 +188,17 @@ async def test_feedback_by_a_chat_client(client):
             "a decisionId is a UUID, as POST /v1/decisions answers it",
         ),
         (
-            f"/v1/decisions/{uuid.uuid4()}/outcome",
+            f"/v1/decisions/{NOBODYS}/outcome",
             {},
             "set at least one of reward, success, followed, nextState and done",
         ),
         (
-            f"/v1/decisions/{uuid.uuid4()}/outcome",
+            f"/v1/decisions/{NOBODYS}/outcome",
             {"success": "yes"},
             "success must be true or false",
         ),
         (
-            f"/v1/decisions/{uuid.uuid4()}/outcome",
+            f"/v1/decisions/{NOBODYS}/outcome",
             {"rewards": 1},
             "rewards is not a known field: remove it",
         ),

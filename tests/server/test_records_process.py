@@ -14,15 +14,9 @@ from policy_api import keys
 from policy_examples.loadgen import Load
 from policy_records import tables
 from policy_records.database import connect, parse
-from postgres import Postgres, postgres
+from postgres import Postgres
 from server.artifacts import environment, write_artifact
 from server.scripted import SCHEMA, lines, server, terminate, until
-
-
-@pytest.fixture(scope="module")
-def pg():
-    with postgres() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,16 +1,8 @@
 """The log's thread on both databases."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres import Postgres, postgres
-
-
-@pytest.fixture(scope="session")
-def pg() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
