@@ -75,6 +75,7 @@ bench: setup tools ## Measure latency, throughput and memory side by side with a
 .PHONY: bench-serving
 bench-serving: setup tools ## Measure the policy server beside uvicorn with the arithmetic alone (needs wrk).
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/log.py
 
 .PHONY: bench-training
 bench-training: setup trainer-env ## Measure recipes beside the libraries' plain scripts.
