@@ -22,12 +22,11 @@ from policy_records.ids import uuid7
 from policy_records.writing import write
 
 from policyctl.errors import UserError
+from policyctl.keeping import LOCAL
 from policyctl.monitoring import POLICY, Share, Span
 
 DEFAULT = "decisions.sqlite3"
 VARIABLE = "POLICYCTL_LOG"
-LOCAL = "local"
-"""Namespace of what `policyctl serve` keeps."""
 _TEXT = 60  # characters of a text in a table
 
 

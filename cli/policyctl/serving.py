@@ -13,10 +13,6 @@ from policy_api.contract.artifact import MANIFEST, Kind, PolicyManifest
 from policy_api.contract.environment import (
     ARTIFACT_PATH_VARIABLE,
     ARTIFACT_SHA256_VARIABLE,
-    DEPLOYMENT_VARIABLE,
-    LOG_SPOOL_VARIABLE,
-    LOG_URL_FILE_VARIABLE,
-    NAMESPACE_VARIABLE,
     POLICY_NAME_VARIABLE,
     POLICY_VERSION_VARIABLE,
     SERVING_FILE,
@@ -25,6 +21,7 @@ from policy_api.contract.environment import (
     TRUST_LOOPBACK_VARIABLE,
 )
 from policy_api.contract.serving import ServingConfig
+from policy_api.v1alpha1.deployment import PolicyDeploymentSpec
 from policy_models.answers import AnswerCheck
 from policy_models.complaints import complaint
 from policy_models.decision import Decision, Option, Refusal
@@ -34,7 +31,7 @@ from policy_models.policy import TEXT, open_policy
 from policy_models.requests import DecisionRequest
 from pydantic import ValidationError
 
-from policyctl import artifacts, local, manifests, peers
+from policyctl import artifacts, keeping, local, manifests, peers
 from policyctl.errors import UserError
 
 
@@ -67,7 +64,8 @@ def serve(
             refuses to serve.
     """
     made = artifacts.load(folder)
-    told = None if config is None else _told(config, made.policy, others, say)
+    spec = None if config is None else manifests.deployment(config, made.policy)
+    told = None if spec is None else _told(spec, others, say)
     if told is None and others:
         raise UserError("--peer is for what a --config asks: give both")
     if find_spec("uvicorn") is None:
@@ -93,7 +91,8 @@ def serve(
             TRUST_LOOPBACK_VARIABLE: "1",
         }
         if log is not None:
-            env |= _kept(made, log, Path(scratch))
+            wanted = None if spec is None else spec.server.decision_log
+            env |= keeping.environment(made, log, Path(scratch), wanted)
         where = "nowhere" if log is None else "in the database" if "://" in log else f"in {log}"
         code = local.program("policy_server", [], env, _Log(made, host, where, say).hear)
         if reason := said.read_text().strip():
@@ -101,27 +100,8 @@ def serve(
         return code
 
 
-def _kept(made: PolicyManifest, log: str, scratch: Path) -> dict[str, str]:
-    """Return what tells the server where to keep what it decides.
-
-    The URL is in a file, since others read the environment; the spool is beside a file's log.
-    """
-    file = scratch / "log-url"
-    file.touch(mode=0o600)
-    remote = "://" in log
-    file.write_text(log if remote else str(Path(log).resolve()))
-    spool = Path(f"{made.policy}.spool") if remote else Path(f"{log}.spool")
-    return {
-        LOG_URL_FILE_VARIABLE: str(file),
-        LOG_SPOOL_VARIABLE: str(spool.resolve()),
-        NAMESPACE_VARIABLE: "local",
-        DEPLOYMENT_VARIABLE: made.policy,
-    }
-
-
-def _told(config: str, policy: str, others: Sequence[str], say: local.Say) -> ServingConfig:
+def _told(spec: PolicyDeploymentSpec, others: Sequence[str], say: local.Say) -> ServingConfig:
     """Return what the operator would tell the server, and say what of it is a user's own."""
-    spec = manifests.deployment(config, policy)
     found = peers.read(spec, others)
     for route in spec.server.routes or ():
         say(f"POST {route.path} is {route.to}")

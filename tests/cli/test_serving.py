@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
+import yaml
 from policyctl import main as cli
 from policyctl import manifests, peers
 from policyctl.local import environment
@@ -305,3 +307,27 @@ def test_a_peer_is_known_for_all_that_asks_it(tmp_path):
         {"deployment": "writer", "url": "http://localhost:8081"},
     ]
     assert peers.read(spec, []) == []
+
+
+def test_what_a_deployment_redacts_is_not_kept_here_either(serving, tmp_path):
+    log = {"secretRef": {"name": "db"}, "redact": ["/candidates/*"], "retentionDays": 30}
+    spec = {**yaml.safe_load(DEPLOYMENT)["spec"], "policy": "plans"}
+    document = {**yaml.safe_load(DEPLOYMENT), "spec": {**spec, "server": {"decisionLog": log}}}
+    (tmp_path / "deployment.yaml").write_text(json.dumps(document))
+    child = serving(golden.FOLDER / "PlanPreference", "--port", "0", "--config", "deployment.yaml")
+    child.stdout.readline()
+    url = child.stdout.readline().split()[5]
+    made = httpx.post(url, json={"candidates": ["a secret plan"]}).json()
+    assert made["action"] == "a secret plan"
+    kept = until_kept(f"{url}/{made['decisionId']}")
+    assert kept["candidates"] == [kept["action"]]
+    assert kept["action"].startswith("redacted:")
+    assert (tmp_path / "decisions.sqlite3.redaction-key").stat().st_mode & 0o077 == 0
+
+
+def until_kept(url):
+    end = time.monotonic() + 20
+    while (answer := httpx.get(url)).status_code != 200:
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.02)
+    return answer.json()
