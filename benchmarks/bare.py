@@ -58,7 +58,8 @@ def trees(file: Path) -> Compute:
 
 def words(file: Path) -> Compute:
     """Return what adds up the weights of each candidate's words."""
-    weights = json.loads(file.read_text())["weights"]
+    known = json.loads(file.read_text())["vocabulary"]
+    weights = {entry["word"]: entry["weight"] for entry in known}
 
     def compute(body: dict[str, Any]) -> str:
         plans = body["candidates"]
