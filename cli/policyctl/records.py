@@ -118,9 +118,7 @@ def describe(log: Log, count: int) -> Iterator[str]:
     table: list[tuple[str, ...]] = [
         ("DECISION", "AT", "VERSION", "SOURCE", "ANSWER", "CONFIDENCE", "REWARD", "LABEL")
     ]
-    for row in reading.latest(log.engine, log.owner, count):
-        found = reading.find(log.engine, log.owner, row["id"])
-        table.append(_line(wire.shown(found or row)))
+    table.extend(_line(wire.shown(row)) for row in reading.latest(log.engine, log.owner, count))
     widths = [max(len(line[place]) for line in table) for place in range(len(table[0]))]
     for line in table:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -218,8 +216,7 @@ def ask(log: Log, count: int, answer: Callable[[str], str]) -> int:
     """
     done = 0
     for row in reading.latest(log.engine, log.owner, count):
-        found = reading.find(log.engine, log.owner, row["id"])
-        record = wire.shown(found or row)
+        record = wire.shown(row)
         if any("label" in said for said in record.get("feedback", ())):
             continue
         said = answer(f"{_question(record)}\ngood, bad, skip or quit? [g/b/s/q] ")

@@ -97,11 +97,12 @@ def tallies(engine: sa.Engine, owner: Owner, since: datetime, until: datetime) -
         return [Tally(*row) for row in connection.execute(query)]
 
 
-def latest(engine: sa.Engine, owner: Owner, count: int) -> list[Row]:
-    """Return the latest decisions with what came of them, the newest first; see `every`."""
+def latest(engine: sa.Engine, owner: Owner, count: int) -> list[dict[str, Any]]:
+    """Return the latest decisions with what came of them, the newest first, as `records`."""
     query = _joined(owner).order_by(tables.decisions.c.at.desc(), tables.decisions.c.id.desc())
     with _reader(engine) as connection:
-        return list(connection.execute(query.limit(count)).mappings())
+        page = list(connection.execute(query.limit(count)).mappings())
+    return list(_whole(engine, owner, page))
 
 
 def every(
@@ -126,10 +127,7 @@ def records(
     """
     rows = every(engine, owner, since, until)
     while page := list(islice(rows, PAGE)):
-        said = _feedback_on(engine, owner, page)
-        for row in page:
-            found: dict[str, Any] = {column.name: row[column.name] for column in tables.decisions.c}
-            yield {**found, "outcome": _outcome_of(row), "feedback": said(row)}
+        yield from _whole(engine, owner, page)
 
 
 def owners(engine: sa.Engine) -> list[Owner]:
@@ -200,6 +198,14 @@ def _joined(owner: Owner) -> sa.Select[Any]:
 
 def _reader(engine: sa.Engine) -> sa.Connection:
     return engine.connect().execution_options(read_only=True)
+
+
+def _whole(engine: sa.Engine, owner: Owner, page: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """Yield rows of `_joined` as `find` returns a decision; their feedback is one query."""
+    said = _feedback_on(engine, owner, page)
+    for row in page:
+        found: dict[str, Any] = {column.name: row[column.name] for column in tables.decisions.c}
+        yield {**found, "outcome": _outcome_of(row), "feedback": said(row)}
 
 
 def _outcome_of(row: Row) -> dict[str, Any] | None:
