@@ -126,6 +126,8 @@ class Odds:
     """Whether the policy's own probabilities are known."""
     taken: dict[str, float]
     """By action: that the policy draws it and is sure enough."""
+    sure: float
+    """That the policy draws any of them and is sure enough."""
     unsure: float
     """That the policy draws what it is not sure enough of."""
     instead: dict[str, float]
@@ -158,6 +160,7 @@ class Odds:
             epsilon if len(ranking) > 1 else 0.0,
             all(option.probability is not None for option in ranking),
             taken,
+            math.fsum(taken.values()),
             math.fsum(left),
             {option.action: option.probability or 0.0 for option in fallback},
         )
@@ -168,7 +171,7 @@ class Odds:
             return None
         own = self.taken.get(action, 0.0)
         if self.epsilon and action in self.taken:
-            others = math.fsum(self.taken.values()) - own
+            others = self.sure - own
             own = own * (1 - self.epsilon) + others * self.epsilon / (len(self.taken) - 1)
         return min(1.0, max(0.0, own + self.unsure * self.instead.get(action, 0.0)))
 
