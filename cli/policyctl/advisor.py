@@ -11,8 +11,6 @@ from policy_models.policy import open_policy
 from policyctl import artifacts
 from policyctl.errors import UserError
 
-SERVER = "http://127.0.0.1:8080"
-
 
 def of(folder: Path, server: str) -> str:
     """Return the agent file of an artifact, in Markdown with a YAML head.

@@ -15,6 +15,8 @@ from policyctl import artifacts, monitoring
 from policyctl.errors import UserError
 
 SHOWN = 20
+SERVER = "http://127.0.0.1:8080"
+"""Where `policyctl serve` answers unless it is told otherwise."""
 EXIT_DEGRADED = 3
 NEEDS = "this reads a decision log: pip install 'policy-operator[cli,records]'"
 
@@ -124,9 +126,9 @@ def _reads(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _sends(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument(
         "--server",
-        default="http://127.0.0.1:8080",
+        default=SERVER,
         metavar="URL",
-        help="where the policy is served; default: http://127.0.0.1:8080",
+        help=f"where the policy is served; default: {SERVER}",
     )
     command.add_argument(
         "--token-file", type=Path, metavar="FILE", help="its first token is sent, if one is needed"

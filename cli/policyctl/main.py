@@ -152,9 +152,9 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     advise.add_argument("folder", type=Path, metavar="DIR", help="folder with policy.json")
     advise.add_argument(
         "--server",
-        default=advisor.SERVER,
+        default=log_commands.SERVER,
         metavar="URL",
-        help=f"where the policy is asked; default: {advisor.SERVER}",
+        help=f"where the policy is asked; default: {log_commands.SERVER}",
     )
     advise.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     advise.set_defaults(run=_advise)

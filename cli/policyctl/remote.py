@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from policyctl.errors import UserError
 
-SERVER = "http://127.0.0.1:8080"
 SECONDS = 30.0
 
 

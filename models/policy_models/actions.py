@@ -9,6 +9,11 @@ from policy_models.decision import UNKNOWN_CANDIDATE, Refusal, Request
 SEQUENCE = ">"  # joins the actions of a sequence: a name of its own
 
 
+def chosen(allowed: list[int] | Refusal, actions: Sequence[str]) -> tuple[str, ...] | Refusal:
+    """Return the actions at the places that `places` found, or its refusal."""
+    return allowed if isinstance(allowed, Refusal) else tuple(actions[p] for p in allowed)
+
+
 def places(request: Request, actions: Sequence[str]) -> list[int] | Refusal:
     """Return the places of the actions that a request allows, each once, in the policy's order."""
     if request.candidates is None:

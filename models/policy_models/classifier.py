@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from policy_models import reasons, states
-from policy_models.actions import places
+from policy_models.actions import chosen, places
 from policy_models.calibration import Calibrator
 from policy_models.decision import Decision, Option, Reason, Refusal, Request, greedy
 from policy_models.features import Encoder, Row
@@ -165,8 +165,7 @@ class Classifier:
 
     def choices(self, request: Request) -> tuple[str, ...] | Refusal:
         """Return the classes that a request allows, without asking the model."""
-        found = self._allowed(request)
-        return found if isinstance(found, Refusal) else tuple(self.actions[p] for p in found)
+        return chosen(self._allowed(request), self.actions)
 
     def _allowed(self, request: Request) -> list[int] | Refusal:
         wrong = states.refusal(self.encoder, request.state)

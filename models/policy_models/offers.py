@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from policy_models import reasons, states
-from policy_models.actions import places
+from policy_models.actions import chosen, places
 from policy_models.classifier import Classifier
 from policy_models.decision import INVALID, Decision, Option, Reason, Refusal, Request, wants
 from policy_models.features import Row
@@ -170,8 +170,7 @@ class OfferPolicy:
 
     def choices(self, request: Request) -> tuple[str, ...] | Refusal:
         """Return the actions that a request allows, without asking the network."""
-        found = self._allowed(request)
-        return found if isinstance(found, Refusal) else tuple(self.actions[p] for p in found)
+        return chosen(self._allowed(request), self.actions)
 
     def _allowed(self, request: Request) -> list[int] | Refusal:
         if (wrong := self._refusal(request.state)) is not None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from policy_models import reasons, states
-from policy_models.actions import SEQUENCE, places
+from policy_models.actions import SEQUENCE, chosen, places
 from policy_models.baselines import Record
 from policy_models.calibration import Calibrator
 from policy_models.decision import Decision, Option, Reason, Refusal, Request, greedy
@@ -73,8 +73,7 @@ class QPolicy:
 
     def choices(self, request: Request) -> tuple[str, ...] | Refusal:
         """Return the actions that a request allows, without asking the network."""
-        found = self._allowed(request)
-        return found if isinstance(found, Refusal) else tuple(self.actions[p] for p in found)
+        return chosen(self._allowed(request), self.actions)
 
     def _allowed(self, request: Request) -> list[int] | Refusal:
         wrong = states.refusal(self.encoder, request.state)

@@ -36,6 +36,7 @@ from policy_server.http.gone import STATUS as GONE
 from policy_server.http.gone import CallerGoneError, while_there
 from policy_server.http.headers import Accept, Role
 from policy_server.http.middleware import BODY_SECONDS, Guard
+from policy_server.http.responses import json_response
 from policy_server.http.schemas import (
     DecisionResponse,
     ErrorBody,
@@ -164,7 +165,7 @@ def _add_decisions(app: FastAPI, state: State) -> None:
         }
         shared = set(PolicyResponse.model_fields) - set(own)
         values = {name: getattr(artifact.manifest, name) for name in shared}
-        return _json(PolicyResponse(**own, **values))
+        return json_response(PolicyResponse(**own, **values))
 
 
 async def _answer(
@@ -181,7 +182,7 @@ async def _answer(
     deciding = state.service.decide(asked, role_of(role), told, ranks=ranks)
     result = await (while_there(request, deciding) if state.service.slow else deciding)
     if isinstance(result, Decision):
-        return _json(shown(state, body, result))
+        return json_response(shown(state, body, result))
     return _not_decided(state, result)
 
 
@@ -306,7 +307,7 @@ def _refuse(state: State, status: int, code: str, message: str) -> Response:
 def _error(
     state: State, status: int, code: str, message: str, decision_id: str | None = None
 ) -> Response:
-    response = _json(_error_body(state, code, message, decision_id), status)
+    response = json_response(_error_body(state, code, message, decision_id), status)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["retry-after"] = RETRY_AFTER_SECONDS
     return response
@@ -321,8 +322,3 @@ def _error_body(
         version=state.version,
         decision_id=decision_id,
     )
-
-
-def _json(body: BaseModel, status: int = 200) -> Response:
-    text = body.model_dump_json(by_alias=True, exclude_none=True)
-    return Response(text, status, media_type="application/json")

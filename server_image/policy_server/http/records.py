@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from policy_server.http.auth import Caller, caller_of
 from policy_server.http.record_schemas import FeedbackResponse, OutcomeResponse, RecordResponse
+from policy_server.http.responses import json_response
 from policy_server.http.schemas import ErrorResponse
 from policy_server.records.errors import (
     ForeignDecisionError,
@@ -92,8 +93,7 @@ def add(app: FastAPI, state: Serving, refuse: Refuse) -> None:
             body = await made
         except _Refused as refused:
             return refuse(refused.status, refused.code, refused.message)
-        text = body.model_dump_json(by_alias=True, exclude_none=True)
-        return Response(text, media_type="application/json")
+        return json_response(body)
 
     @app.post(
         f"{paths.DECISIONS}/{{decision_id}}/outcome",

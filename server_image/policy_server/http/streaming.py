@@ -9,6 +9,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
 from policy_server.decisions.results import Outcome
+from policy_server.http.responses import text_of
 
 # nginx gathers what it passes on unless it is told not to; Envoy does not.
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -30,8 +31,7 @@ def wanted(accept: str | None) -> bool:
 
 def event(name: str | None, body: BaseModel) -> bytes:
     """Return one event."""
-    text = body.model_dump_json(by_alias=True, exclude_none=True)
-    return format_sse_event(event=name, data_str=text)
+    return format_sse_event(event=name, data_str=text_of(body))
 
 
 async def first(said: AsyncGenerator[str | Outcome]) -> str | Outcome:
